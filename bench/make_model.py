@@ -1,0 +1,59 @@
+"""Writes a model of Qwen2.5-0.5B's shape with random weights, 4-bit as mlx-lm writes it.
+
+make_model.py FOLDER; does nothing if it is there already.
+"""
+
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx_lm.utils as mlx_lm
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.models import qwen2
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "parity"))
+import byte_bpe  # noqa: E402
+
+CONFIG = {
+    "model_type": "qwen2",
+    "hidden_size": 896,
+    "num_hidden_layers": 24,
+    "intermediate_size": 4864,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "rope_theta": 1000000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "eos_token_id": 0,
+}
+
+
+def random_model() -> nn.Module:
+    model = qwen2.Model(qwen2.ModelArgs.from_dict(CONFIG))
+    mx.random.seed(1)
+    weights = []
+    for name, old in tree_flatten(model.parameters()):
+        spread = 0.02 if old.ndim > 1 else 0.1
+        value = spread * mx.random.normal(old.shape, mx.bfloat16)
+        weights.append((name, value + 1 if "norm" in name else value))
+    model.update(tree_unflatten(weights))
+    return model
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    if (folder / "tokenizer_config.json").exists():
+        return
+    mx.set_default_device(mx.cpu)
+    model, config = mlx_lm.quantize_model(random_model(), dict(CONFIG), group_size=64, bits=4)
+    mlx_lm.save_model(folder, model)
+    mlx_lm.save_config(config, folder / "config.json")
+    byte_bpe.save(folder, byte_bpe.make())
+
+
+if __name__ == "__main__":
+    main()

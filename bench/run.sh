@@ -1,0 +1,32 @@
+#!/bin/sh
+# Prints load time, speed and memory of mlxrt beside mlx-lm's, on the same random weights, in one
+# run. Wants the library in target/stage (`make build`). Variables:
+#   BENCH_ROUNDS=N  how often each is run (2); each round turns the order round
+#   BENCH_BF16=0    leaves out mlx-lm in bfloat16, which takes minutes on a CPU
+#   BENCH_FILE=F    where to write the table besides the terminal (target/bench/table.md)
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+case $target in /*) ;; *) target=$root/$target ;; esac
+venv=$target/tools/parity-venv
+out=$target/bench
+mkdir -p "$out"
+
+if [ ! -f "$target/stage/lib/pkgconfig/mlxrt.pc" ]; then
+    echo "bench: $target/stage is empty, run \`make build\` first" >&2
+    exit 1
+fi
+PKG_CONFIG_PATH=$target/stage/lib/pkgconfig
+export PKG_CONFIG_PATH
+
+sh "$root/tests/parity/venv.sh" "$venv" || {
+    echo "bench: mlx-lm cannot be installed here, so there is nothing to compare with" >&2
+    exit 1
+}
+
+# shellcheck disable=SC2046 # several flags
+"${CC:-cc}" -std=c11 -O2 -Wall -Wextra -Werror "$root/bench/bench.c" -o "$out/bench" \
+    $(pkg-config --cflags --libs mlxrt) "-Wl,-rpath,$(pkg-config --variable=libdir mlxrt)"
+
+PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" "$root/bench/compare.py" "$out"

@@ -1,0 +1,13 @@
+// The Go functions that C calls back.
+#ifndef MLXRT_GO_CALLBACK_H
+#define MLXRT_GO_CALLBACK_H
+
+#include <mlxrt.h>
+
+// cgo forgets the const of a pointer but keeps that of a type name.
+typedef const mlxrt_token mlxrt_go_token;
+
+int32_t mlxrtGoToken(void *user_data, mlxrt_go_token *token);
+int32_t mlxrtGoProgress(void *user_data, uint64_t done, uint64_t total);
+
+#endif

@@ -1,0 +1,3 @@
+module github.com/mlxrt/mlxrt/bindings/go
+
+go 1.24

@@ -1,0 +1,90 @@
+package mlxrt
+
+// LoadConfig is how to load a model. Zero in any field means its default.
+type LoadConfig struct {
+	Device     Device
+	DType      DType                    // what dense weights are converted to and activations are computed in
+	ContextLen int                      // most tokens of prompt and answer together; 0: as many as the model was made for
+	Progress   func(done, total uint64) // told of the bytes of weights read so far and in all
+}
+
+// LoadOption changes a LoadConfig.
+type LoadOption func(*LoadConfig)
+
+// WithDevice chooses what to compute on.
+func WithDevice(device Device) LoadOption { return func(c *LoadConfig) { c.Device = device } }
+
+// WithDType chooses the type to compute in.
+func WithDType(dtype DType) LoadOption { return func(c *LoadConfig) { c.DType = dtype } }
+
+// WithContextLen limits the tokens of prompt and answer together.
+func WithContextLen(tokens int) LoadOption { return func(c *LoadConfig) { c.ContextLen = tokens } }
+
+// WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
+// that called Load. To stop loading, end the context.
+func WithProgress(told func(done, total uint64)) LoadOption {
+	return func(c *LoadConfig) { c.Progress = told }
+}
+
+// GenerateConfig is how to generate. Zero in any field means its default.
+type GenerateConfig struct {
+	MaxTokens     int      // most tokens to generate; 0: 256
+	Temperature   float32  // 0: the most likely token is taken, without sampling
+	TopK          int      // sample from this many most likely tokens only; 0: from all
+	TopP          float32  // sample from the most likely tokens that together reach this probability; 0 or 1: from all
+	MinP          float32  // leave out tokens less likely than this times the most likely one
+	StopTokens    []int32  // end the answer besides the model's own, and are not part of it
+	StopStrings   []string // end the answer; neither they nor what follows is part of it
+	RepeatPenalty float32  // makes recent tokens less likely; 0 or 1: off
+	RepeatWindow  int      // how many recent tokens the penalty looks at, the prompt's included; 0: 64
+	Seed          uint64   // the same seed gives the same tokens; 0: another one each time
+	IgnoreEnd     bool     // don't stop at the model's end-of-turn tokens
+	NoSpecial     bool     // don't add the tokenizer's own special tokens to a prompt
+}
+
+// GenerateOption changes a GenerateConfig.
+type GenerateOption func(*GenerateConfig)
+
+// WithMaxTokens limits the tokens to generate.
+func WithMaxTokens(n int) GenerateOption { return func(c *GenerateConfig) { c.MaxTokens = n } }
+
+// WithTemperature makes the answer more varied; 0 takes the most likely token.
+func WithTemperature(t float32) GenerateOption { return func(c *GenerateConfig) { c.Temperature = t } }
+
+// WithTopK samples from the k most likely tokens only.
+func WithTopK(k int) GenerateOption { return func(c *GenerateConfig) { c.TopK = k } }
+
+// WithTopP samples from the most likely tokens that together reach probability p.
+func WithTopP(p float32) GenerateOption { return func(c *GenerateConfig) { c.TopP = p } }
+
+// WithMinP leaves out tokens less likely than p times the most likely one.
+func WithMinP(p float32) GenerateOption { return func(c *GenerateConfig) { c.MinP = p } }
+
+// WithStopTokens ends the answer at any of these tokens.
+func WithStopTokens(ids ...int32) GenerateOption {
+	return func(c *GenerateConfig) { c.StopTokens = ids }
+}
+
+// WithStopStrings ends the answer before any of these strings.
+func WithStopStrings(texts ...string) GenerateOption {
+	return func(c *GenerateConfig) { c.StopStrings = texts }
+}
+
+// WithRepeatPenalty makes recent tokens less likely: above 1, such as 1.1.
+func WithRepeatPenalty(p float32) GenerateOption {
+	return func(c *GenerateConfig) { c.RepeatPenalty = p }
+}
+
+// WithRepeatWindow sets how many recent tokens the penalty looks at.
+func WithRepeatWindow(tokens int) GenerateOption {
+	return func(c *GenerateConfig) { c.RepeatWindow = tokens }
+}
+
+// WithSeed makes sampling repeatable.
+func WithSeed(seed uint64) GenerateOption { return func(c *GenerateConfig) { c.Seed = seed } }
+
+// WithIgnoreEnd goes on past the model's end-of-turn tokens.
+func WithIgnoreEnd() GenerateOption { return func(c *GenerateConfig) { c.IgnoreEnd = true } }
+
+// WithNoSpecial gives the model a prompt without the tokenizer's own special tokens.
+func WithNoSpecial() GenerateOption { return func(c *GenerateConfig) { c.NoSpecial = true } }

@@ -1,0 +1,2 @@
+// The header itself is not copied here: it comes from the installed library.
+#include <mlxrt.h>

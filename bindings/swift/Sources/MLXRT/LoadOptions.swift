@@ -1,0 +1,21 @@
+/// How to load a model.
+public struct LoadOptions: Sendable {
+    /// What to compute on.
+    public var device: Device
+    /// What dense weights are converted to and activations are computed in.
+    public var dtype: DType
+    /// Most tokens of prompt and answer together. 0: as many as the model was made for.
+    public var contextLength: UInt32
+
+    public init(device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0) {
+        self.device = device
+        self.dtype = dtype
+        self.contextLength = contextLength
+    }
+}
+
+/// How far loading has come, in bytes of weights.
+public struct LoadProgress: Equatable, Sendable {
+    public let done: UInt64
+    public let total: UInt64
+}

@@ -1,0 +1,63 @@
+import CMLXRT
+
+extension Model {
+    /// Loads a model from a folder in the Hugging Face layout.
+    ///
+    /// - Parameters:
+    ///   - path: the folder with config.json, tokenizer.json and safetensors files.
+    ///   - progress: told how far loading has come, on the thread that loads.
+    /// - Throws: `MLXRTError`, or `CancellationError` when the task is cancelled meanwhile.
+    public static func load(
+        _ path: String,
+        options: LoadOptions = LoadOptions(),
+        progress: (@Sendable (LoadProgress) -> Void)? = nil
+    ) async throws -> Model {
+        let cancel = try Cancel()
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                onOwnThread {
+                    continuation.resume(
+                        with: Result { try load(path, options: options, cancel: cancel, progress: progress) })
+                }
+            }
+        } onCancel: {
+            cancel.trigger()
+        }
+    }
+
+    private static func load(
+        _ path: String, options: LoadOptions, cancel: Cancel, progress: (@Sendable (LoadProgress) -> Void)?
+    ) throws -> Model {
+        let strings = CStrings()
+        let path = strings.add(path)
+        var load = mlxrt_load_options()
+        load.struct_size = MemoryLayout<mlxrt_load_options>.stride
+        load.device = options.device.rawValue
+        load.dtype = options.dtype.rawValue
+        load.context_length = options.contextLength
+        load.cancel = cancel.handle
+        let listener = progress.map(ProgressListener.init)
+        if let listener {
+            load.user_data = Unmanaged.passUnretained(listener).toOpaque()
+            load.progress = { userData, done, total in
+                let listener = Unmanaged<ProgressListener>.fromOpaque(userData!).takeUnretainedValue()
+                listener.told(LoadProgress(done: done, total: total))
+                return 0
+            }
+        }
+        var handle: OpaquePointer?
+        do {
+            try withExtendedLifetime((strings, listener, cancel)) {
+                try check { mlxrt_model_load(path.data, path.len, &load, &handle) }
+            }
+        } catch let error as MLXRTError where error.status == .cancelled {
+            throw CancellationError()  // nothing but the task's end triggers the handle
+        }
+        return try Model(handle: handle!)
+    }
+}
+
+private final class ProgressListener {
+    let told: @Sendable (LoadProgress) -> Void
+    init(_ told: @escaping @Sendable (LoadProgress) -> Void) { self.told = told }
+}

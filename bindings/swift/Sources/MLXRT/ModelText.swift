@@ -1,0 +1,60 @@
+import CMLXRT
+
+extension Model {
+    /// Turns text into token ids. Special tokens written in the text, such as "<|im_end|>", become
+    /// their ids; with `addSpecial` the model's own (a beginning-of-text token, say) are added.
+    public func tokenize(_ text: String, addSpecial: Bool = true) throws -> [Int32] {
+        let strings = CStrings()
+        let text = strings.add(text)
+        return try withExtendedLifetime(strings) {
+            // Most texts have fewer tokens than bytes; the rest cost a second call.
+            try fill(guess: text.len + 8) { model, ids, count in
+                mlxrt_model_tokenize(
+                    model, text.data, text.len, addSpecial ? 1 : 0, ids.baseAddress, ids.count, count)
+            }
+        }
+    }
+
+    /// Turns token ids into text; with `skipSpecial` special tokens are left out. Bytes that are no
+    /// UTF-8 become U+FFFD.
+    public func detokenize(_ ids: [Int32], skipSpecial: Bool = true) throws -> String {
+        let utf8: [CChar] = try fill(guess: 8 * ids.count) { model, text, length in
+            mlxrt_model_detokenize(
+                model, ids, ids.count, skipSpecial ? 1 : 0, text.baseAddress, text.count, length)
+        }
+        return String(decoding: utf8.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// The text that a conversation becomes through the model's chat template: what `chat` gives the
+    /// model to read. With `addGenerationPrompt` it ends where the assistant's answer begins.
+    public func renderChat(_ messages: [Message], addGenerationPrompt: Bool = true) throws -> String {
+        let strings = CStrings()
+        let list = strings.add(messages)
+        let guess = messages.reduce(0) { $0 + $1.role.utf8.count + $1.content.utf8.count + 64 }
+        let utf8: [CChar] = try withExtendedLifetime(strings) {
+            try fill(guess: guess) { model, text, length in
+                mlxrt_model_render_chat(
+                    model, list, list.count, addGenerationPrompt ? 1 : 0, text.baseAddress, text.count, length)
+            }
+        }
+        return String(decoding: utf8.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// Calls with a buffer of a guessed size, and again with the right size if it was too small.
+    private func fill<Element>(
+        guess: Int,
+        _ call: (OpaquePointer, UnsafeMutableBufferPointer<Element>, UnsafeMutablePointer<Int>) -> Int32
+    ) throws -> [Element] {
+        let size = max(guess, 1)  // with no buffer at all the library only counts
+        var needed = 0
+        do {
+            return try [Element](unsafeUninitializedCapacity: size) { buffer, count in
+                let part = UnsafeMutableBufferPointer(rebasing: buffer[..<size])
+                try use { call($0, part, &needed) }
+                count = needed
+            }
+        } catch let error as MLXRTError where error.status == .bufferTooSmall && needed > size {
+            return try fill(guess: needed, call)
+        }
+    }
+}

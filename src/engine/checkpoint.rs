@@ -1,0 +1,105 @@
+//! A folder's safetensors files, checked before MLX reads them.
+
+use crate::error::{Error, Result};
+use crate::mlx::{Array, io};
+use safetensors::SafeTensors;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Tensors by name, each with the file it lies in.
+pub(super) type Tensors = HashMap<String, (Array, PathBuf)>;
+
+/// The tensors of a model folder, not yet read. The index says which files belong to it where there
+/// is one; otherwise all `model*.safetensors`, or whatever `.safetensors` there is.
+pub(super) fn open(folder: &Path) -> Result<Tensors> {
+    let index = folder.join("model.safetensors.index.json");
+    let mut tensors = Tensors::new();
+    if index.exists() {
+        for file in shards(&index)? {
+            let path = folder.join(&file);
+            if !path.exists() {
+                return Err(Error::NotFound(format!(
+                    "{}: not there, but {} names it",
+                    path.display(),
+                    index.display()
+                )));
+            }
+            add(&mut tensors, &path)?;
+        }
+        return Ok(tensors);
+    }
+    for file in single_files(folder)? {
+        add(&mut tensors, &file)?;
+    }
+    Ok(tensors)
+}
+
+fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(index).map_err(|error| Error::bad_file(index, error))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Error::bad_file(index, error))?;
+    let map = json.get("weight_map").and_then(|map| map.as_object());
+    let map = map.ok_or_else(|| Error::bad_file(index, "`weight_map`: expected an object"))?;
+    map.iter()
+        .map(|(tensor, file)| match file.as_str() {
+            // A name that leaves the folder would read files that are none of the model's.
+            Some(file) if Path::new(file).file_name().is_some_and(|name| name == file) => {
+                Ok(file.to_string())
+            }
+            _ => Err(Error::bad_file(index, format!("`weight_map.{tensor}`: expected a file name"))),
+        })
+        .collect()
+}
+
+fn single_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| Error::NotFound(format!("{}: {error}", folder.display())))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    let is_model =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model"));
+    if files.iter().any(is_model) {
+        files.retain(is_model);
+    }
+    if files.is_empty() {
+        return Err(Error::NotFound(format!("{}: holds no .safetensors file", folder.display())));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn add(tensors: &mut Tensors, file: &Path) -> Result<()> {
+    check_header(file)?;
+    for (name, array) in io::load_safetensors(file)? {
+        tensors.insert(name, (array, file.to_path_buf()));
+    }
+    Ok(())
+}
+
+/// MLX reads tensors when they are first used and trusts the header until then; a truncated or forged
+/// file must be found out now.
+fn check_header(file: &Path) -> Result<()> {
+    let handle = File::open(file).map_err(|error| Error::bad_file(file, error))?;
+    // SAFETY: the mapping is read only here, at once. If another process truncates the file in this
+    // moment the access faults; a model's files are not written while it is loaded.
+    let map = unsafe { memmap2::Mmap::map(&handle) }.map_err(|error| Error::bad_file(file, error))?;
+    let (header_len, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
+        Error::bad_file(file, format!("not a safetensors file, or its header is broken: {error}"))
+    })?;
+    // read_metadata checks that tensors are contiguous, but not that the file holds them all.
+    let data_len = map.len().saturating_sub(header_len + 8);
+    let past_end = metadata.tensors().into_iter().filter(|(_, info)| info.data_offsets.1 > data_len);
+    if let Some((name, info)) = past_end.min_by_key(|(_, info)| info.data_offsets.0) {
+        return Err(Error::bad_file(
+            file,
+            format!(
+                "truncated: tensor `{name}` ends at byte {} of the data, the file has {data_len}",
+                info.data_offsets.1
+            ),
+        ));
+    }
+    Ok(())
+}

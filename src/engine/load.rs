@@ -1,0 +1,97 @@
+//! Making a model from a folder, on the engine thread.
+
+use super::options::{LoadOptions, ModelInfo};
+use super::{Cancel, checkpoint};
+use crate::error::{Error, Result};
+use crate::mlx::{self, Array, Device, Dtype};
+use crate::models::{self, Config};
+use crate::nn::Weights;
+use std::path::Path;
+
+/// A model on the thread that made it.
+pub(super) struct LoadedModel {
+    pub model: Box<dyn models::Model>,
+    pub info: ModelInfo,
+}
+
+/// Evaluated together: large enough to keep the disk busy, small enough to cancel soon.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// Loads config and weights. `progress` gets bytes done and in all; false stops.
+pub(super) fn load(
+    folder: &Path,
+    config: &Config,
+    options: &LoadOptions,
+    progress: &dyn Fn(u64, u64) -> bool,
+) -> Result<LoadedModel> {
+    let device = options.device.unwrap_or_else(mlx::default_device);
+    mlx::use_device(device)?;
+    let make = models::find(config)?;
+    let quantization = config.quantization()?;
+    let tensors = checkpoint::open(folder)?;
+    // MLX's CPU backend is up to 30 times slower in 16-bit types than in float32.
+    let dtype = options.dtype.or((device == Device::Cpu).then_some(Dtype::F32));
+    let default_quantization = quantization.default;
+    let mut weights = Weights::new(tensors, folder.to_path_buf(), quantization, dtype);
+    let model = make(config, &mut weights)?;
+    let (arrays, parameters) = weights.into_taken();
+    let weight_bytes = evaluate(&arrays, progress)?;
+
+    let dims = model.dims();
+    let model_context = dims.context_length as u32;
+    let info = ModelInfo {
+        architecture: config.model_type()?.to_string(),
+        parameters,
+        weight_bytes,
+        vocab_size: dims.vocab_size as u32,
+        num_layers: dims.num_layers as u32,
+        hidden_size: dims.hidden_size as u32,
+        num_heads: dims.num_heads as u32,
+        num_kv_heads: dims.num_kv_heads as u32,
+        head_dim: dims.head_dim as u32,
+        context_length: options.context_length.map_or(model_context, |wanted| wanted.min(model_context)),
+        quantization: default_quantization,
+        has_chat_template: false,
+        device,
+        dtype: arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()).unwrap_or(Dtype::F32),
+    };
+    Ok(LoadedModel { model, info })
+}
+
+/// Reads and converts the weights. Returns their bytes.
+fn evaluate(arrays: &[Array], progress: &dyn Fn(u64, u64) -> bool) -> Result<u64> {
+    let total: u64 = arrays.iter().map(|array| array.nbytes() as u64).sum();
+    let (mut done, mut batch, mut batch_bytes) = (0, Vec::new(), 0);
+    if !progress(0, total) {
+        return Err(Error::Cancelled);
+    }
+    for (index, array) in arrays.iter().enumerate() {
+        batch.push(array);
+        batch_bytes += array.nbytes();
+        if batch_bytes >= BATCH_BYTES || index + 1 == arrays.len() {
+            mlx::eval(batch.drain(..))?;
+            done += batch_bytes as u64;
+            batch_bytes = 0;
+            if !progress(done, total) {
+                return Err(Error::Cancelled);
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// A model on the calling thread, without tokenizer and engine: for tests that look at logits.
+pub struct ForTests {
+    /// The model.
+    pub model: Box<dyn models::Model>,
+    /// What it says of itself.
+    pub info: ModelInfo,
+}
+
+/// Loads a model onto the calling thread.
+pub fn load_for_tests(folder: &Path, options: &LoadOptions) -> Result<ForTests> {
+    let config = Config::read(&folder.join("config.json"))?;
+    let cancel = Cancel::default();
+    let loaded = load(folder, &config, options, &|_, _| !cancel.is_triggered())?;
+    Ok(ForTests { model: loaded.model, info: loaded.info })
+}

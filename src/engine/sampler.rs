@@ -1,0 +1,208 @@
+//! Choosing the next token from logits, on the host. The filters look at the probabilities before
+//! temperature, as mlx-lm's do.
+
+use super::Sampling;
+use crate::error::{Error, Result};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+
+/// One answer's sampling state.
+pub struct Sampler {
+    options: Sampling,
+    random: Pcg64,
+}
+
+/// A token that may be chosen.
+#[derive(Clone, Copy)]
+struct Candidate {
+    id: u32,
+    logit: f32,
+}
+
+impl Sampler {
+    /// Starts from the options' seed.
+    pub fn new(options: Sampling) -> Self {
+        let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+        Sampler { options, random: Pcg64::seed_from_u64(seed) }
+    }
+
+    /// The next token and the logarithm of the probability that the model gave it. `history` is the
+    /// prompt and the answer so far. `logits` is used up.
+    pub fn next(&mut self, logits: &mut [f32], history: &[i32]) -> Result<(i32, f32)> {
+        self.penalise(logits, history);
+        let best = best(logits)?;
+        let max = logits[best as usize];
+        let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
+        let log_sum = max + sum.ln();
+        let id = match self.options.temperature {
+            0.0 => best,
+            temperature => self.sample(logits, max, sum, temperature),
+        };
+        Ok((id as i32, logits[id as usize] - log_sum))
+    }
+
+    /// Keskar et al. 2019.
+    fn penalise(&self, logits: &mut [f32], history: &[i32]) {
+        let penalty = self.options.repetition_penalty;
+        if penalty == 1.0 {
+            return;
+        }
+        let start = history.len().saturating_sub(self.options.repetition_window as usize);
+        let mut recent = history[start..].to_vec();
+        recent.sort_unstable();
+        recent.dedup();
+        for id in recent {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+    }
+
+    fn sample(&mut self, logits: &[f32], max: f32, sum: f32, temperature: f32) -> u32 {
+        let candidates = self.filter(logits, max, sum);
+        let weight = |candidate: &Candidate| (((candidate.logit - max) / temperature) as f64).exp();
+        let total: f64 = candidates.iter().map(weight).sum();
+        let mut left = self.random.random::<f64>() * total;
+        for candidate in &candidates {
+            left -= weight(candidate);
+            if left < 0.0 {
+                return candidate.id;
+            }
+        }
+        // Rounding left a rest: the last candidate takes it.
+        candidates.last().expect("filters keep the best token").id
+    }
+
+    /// The tokens that top-k, top-p and min-p leave; all that are possible where none is on.
+    fn filter(&self, logits: &[f32], max: f32, sum: f32) -> Vec<Candidate> {
+        let Sampling { top_k, top_p, min_p, .. } = self.options;
+        // min_p: p >= min_p * p_max, which in logits is a plain threshold.
+        let floor = if min_p > 0.0 { max + min_p.ln() } else { f32::NEG_INFINITY };
+        let all = (0u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit });
+        let mut kept: Vec<_> = all.filter(|c| c.logit >= floor && c.logit > f32::NEG_INFINITY).collect();
+        if top_k > 0 && (top_k as usize) < kept.len() {
+            keep_best(&mut kept, top_k as usize);
+        }
+        if top_p < 1.0 {
+            keep_mass(&mut kept, top_p, |c| (c.logit - max).exp() / sum);
+        }
+        kept
+    }
+}
+
+/// The most likely token, the first of equals. NaN is an error: nothing sensible can follow.
+fn best(logits: &[f32]) -> Result<u32> {
+    let mut best = (0u32, f32::NEG_INFINITY);
+    for (id, &logit) in (0u32..).zip(logits) {
+        if logit.is_nan() {
+            return Err(Error::BadModel(format!("the model computed NaN as the logit of token {id}")));
+        }
+        if logit > best.1 {
+            best = (id, logit);
+        }
+    }
+    if best.1.is_infinite() {
+        return Err(Error::BadModel("the model computed no finite logit".into()));
+    }
+    Ok(best.0)
+}
+
+fn descending(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
+    candidates.select_nth_unstable_by(count - 1, descending);
+    candidates.truncate(count);
+}
+
+/// Keeps the most likely tokens up to the one with which their probabilities reach `mass`; at least
+/// one.
+fn keep_mass(candidates: &mut Vec<Candidate>, mass: f32, probability: impl Fn(&Candidate) -> f32) {
+    // Sorting a large vocabulary costs milliseconds and the mass sits in its head nearly always.
+    for head in [256, 4096, candidates.len()] {
+        let head = head.min(candidates.len());
+        if head < candidates.len() {
+            candidates.select_nth_unstable_by(head - 1, descending);
+        }
+        candidates[..head].sort_unstable_by(descending);
+        let mut reached = 0.0;
+        let end = candidates[..head].iter().position(|candidate| {
+            reached += probability(candidate);
+            reached >= mass
+        });
+        if let Some(end) = end {
+            candidates.truncate(end + 1);
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(options: Sampling, logits: &[f32], times: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(Sampling { seed: Some(7), ..options });
+        let mut counts = vec![0; logits.len()];
+        for _ in 0..times {
+            counts[sampler.next(&mut logits.to_vec(), &[]).unwrap().0 as usize] += 1;
+        }
+        counts
+    }
+
+    const LOGITS: [f32; 4] = [0.0, 2.0, 1.0, -1.0];
+
+    #[test]
+    fn greedy_takes_the_best_and_tells_its_probability() {
+        let (id, logprob) = Sampler::new(Sampling::default()).next(&mut LOGITS.to_vec(), &[]).unwrap();
+        let expected = 2.0 - LOGITS.iter().map(|l| l.exp()).sum::<f32>().ln();
+        assert_eq!(id, 1);
+        assert!((logprob - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn samples_in_proportion() {
+        let counts = draw(Sampling { temperature: 1.0, ..Default::default() }, &LOGITS, 20_000);
+        let total: f32 = LOGITS.iter().map(|l| l.exp()).sum();
+        for (count, logit) in counts.iter().zip(LOGITS) {
+            let expected = logit.exp() / total;
+            assert!((*count as f32 / 20_000.0 - expected).abs() < 0.015, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn filters_leave_the_head() {
+        let hot = Sampling { temperature: 5.0, ..Default::default() };
+        let counts = draw(Sampling { top_k: 2, ..hot.clone() }, &LOGITS, 500);
+        assert!(counts[0] == 0 && counts[3] == 0 && counts[1] > 0 && counts[2] > 0);
+        let counts = draw(Sampling { top_p: 0.5, ..hot.clone() }, &LOGITS, 500);
+        assert_eq!(counts[1], 500);
+        let counts = draw(Sampling { min_p: 0.3, ..hot }, &LOGITS, 500);
+        assert!(counts[0] == 0 && counts[3] == 0 && counts[1] > 0 && counts[2] > 0);
+    }
+
+    #[test]
+    fn penalty_pushes_recent_tokens_down() {
+        let options = Sampling { repetition_penalty: 3.0, repetition_window: 1, ..Default::default() };
+        let mut sampler = Sampler::new(options);
+        assert_eq!(sampler.next(&mut LOGITS.to_vec(), &[2, 1]).unwrap().0, 2);
+        assert_eq!(sampler.next(&mut LOGITS.to_vec(), &[1, 2]).unwrap().0, 1, "1 left the window");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_tokens() {
+        let run = || {
+            let options = Sampling { temperature: 1.0, seed: Some(42), ..Default::default() };
+            let mut sampler = Sampler::new(options);
+            (0..20).map(|_| sampler.next(&mut LOGITS.to_vec(), &[]).unwrap().0).collect::<Vec<_>>()
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn nan_is_an_error() {
+        let mut sampler = Sampler::new(Sampling::default());
+        assert!(sampler.next(&mut [0.0, f32::NAN], &[]).is_err());
+    }
+}

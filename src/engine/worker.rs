@@ -1,0 +1,130 @@
+//! The engine thread: it makes the model, gives each request its turn, and takes everything of MLX
+//! down with it.
+
+use super::Cancel;
+use super::load::{LoadedModel, load};
+use super::options::{LoadOptions, ModelInfo};
+use super::task::{Event, Request, Step, Task};
+use crate::error::{Error, Result};
+use crate::mlx;
+use crate::models::Config;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+
+/// What other threads send.
+pub(super) enum Command {
+    Generate(Request),
+    /// A waiting task may go on, or the worker is to look at `closing`.
+    Wake,
+}
+
+/// What the worker tells while it loads.
+pub(super) enum Loading {
+    Progress(u64, u64),
+    Ready(ModelInfo),
+    Failed(Error),
+}
+
+/// The other side's ends.
+pub(super) struct Worker {
+    pub commands: Sender<Command>,
+    pub loading: Receiver<Loading>,
+    pub closing: Arc<Cancel>,
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts the thread, which begins to load at once.
+pub(super) fn start(folder: PathBuf, config: Config, options: LoadOptions) -> Result<Worker> {
+    let (command_sender, commands) = channel();
+    let (loading_sender, loading) = channel();
+    let closing = Arc::new(Cancel::default());
+    let shared = closing.clone();
+    let thread = std::thread::Builder::new()
+        .name("mlxrt-engine".into())
+        .spawn(move || {
+            let cancelled = || {
+                shared.is_triggered() || options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered())
+            };
+            let progress = |done, total| {
+                let _ = loading_sender.send(Loading::Progress(done, total));
+                !cancelled()
+            };
+            let made = catch_unwind(AssertUnwindSafe(|| load(&folder, &config, &options, &progress)));
+            let loaded = match made.unwrap_or_else(|payload| Err(panicked(&*payload))) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    give_memory_back();
+                    let _ = loading_sender.send(Loading::Failed(error));
+                    return;
+                }
+            };
+            let _ = loading_sender.send(Loading::Ready(loaded.info.clone()));
+            serve(&loaded, &commands, &shared);
+            drop(loaded);
+            give_memory_back();
+        })
+        .map_err(|error| Error::OutOfMemory(format!("no thread for the engine: {error}")))?;
+    Ok(Worker { commands: command_sender, loading, closing, thread })
+}
+
+/// MLX keeps freed memory for reuse; a model that is gone needs none.
+fn give_memory_back() {
+    let _ = mlx::memory::clear_cache();
+}
+
+fn panicked(payload: &(dyn std::any::Any + Send)) -> Error {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    Error::Internal(format!("panic on the engine thread: {}", text.unwrap_or("without a message")))
+}
+
+/// Serves requests until the model is closed. Each task has one step a round.
+fn serve(loaded: &LoadedModel, commands: &Receiver<Command>, closing: &Cancel) {
+    let mut tasks: VecDeque<Task> = VecDeque::new();
+    loop {
+        let mut idle = true;
+        for _ in 0..tasks.len() {
+            let mut task = tasks.pop_front().expect("counted");
+            let model = &*loaded.model;
+            let step = catch_unwind(AssertUnwindSafe(|| task.step(model, closing)));
+            match step {
+                Ok(Step::More) => idle = false,
+                Ok(Step::Waits) => {}
+                Ok(Step::Done) => continue,
+                Err(payload) => {
+                    task.end(Err(panicked(&*payload)));
+                    continue;
+                }
+            }
+            tasks.push_back(task);
+        }
+        // With nothing to compute the thread sleeps until something is sent.
+        let mut next =
+            if idle { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
+        while let Ok(command) = next {
+            match command {
+                Command::Generate(request) if closing.is_triggered() => {
+                    let _ = request.events.send(Event::End(Err(Error::Closed)));
+                }
+                Command::Generate(request) => tasks.push_back(Task::new(request, &*loaded.model)),
+                Command::Wake => {}
+            }
+            next = commands.try_recv();
+        }
+        if closing.is_triggered() || matches!(next, Err(TryRecvError::Disconnected)) {
+            break;
+        }
+    }
+    for task in tasks {
+        task.end(Err(Error::Closed));
+    }
+    while let Ok(command) = commands.try_recv() {
+        if let Command::Generate(request) = command {
+            let _ = request.events.send(Event::End(Err(Error::Closed)));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The one error type. Its kind becomes the status code at the C boundary, its text the message.
+
+use std::path::Path;
+
+/// Everything that can go wrong, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An argument is NULL, out of range or malformed.
+    #[error("{0}")]
+    BadArgument(String),
+    /// A file or folder does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// A file of the model is broken: the message names the file, the key and what was expected.
+    #[error("{0}")]
+    BadModel(String),
+    /// The model is sound, but not of a kind that this library runs.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The prompt and what is to be generated do not fit the context.
+    #[error("{0}")]
+    ContextFull(String),
+    /// MLX could not allocate.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The caller's cancel handle was triggered.
+    #[error("cancelled")]
+    Cancelled,
+    /// The model was freed while the call was under way.
+    #[error("the model was freed while the call was under way")]
+    Closed,
+    /// The caller's buffer is too small.
+    #[error("{0}")]
+    BufferTooSmall(String),
+    /// MLX failed.
+    #[error("MLX: {0}")]
+    Mlx(String),
+    /// A defect of this library.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// What every fallible function of this library returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A [`Error::BadModel`] that names the file.
+    pub fn bad_file(file: &Path, what: impl std::fmt::Display) -> Self {
+        Error::BadModel(format!("{}: {what}", file.display()))
+    }
+}

@@ -1,0 +1,235 @@
+//! The model handle: load, describe, free.
+
+use super::cancel::{CANCELS, mlxrt_cancel};
+use super::device::device_from;
+use super::error::mlxrt_status;
+use super::handle::Table;
+use super::panic::{guard, guard_quiet};
+use super::read::{Sized, options, output, set_default, text, write_sized};
+use crate::engine::{LoadOptions, Model};
+use crate::error::{Error, Result};
+use crate::mlx::{Device, Dtype};
+use once_cell::sync::Lazy;
+use std::ffi::{CString, c_char, c_void};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A loaded model with its tokenizer and a thread that computes. It may be used by any number of
+/// threads at the same time.
+pub struct mlxrt_model {
+    _opaque: [u8; 0],
+}
+
+/// What a handle stands for: the model and the strings that were given out with it.
+pub(super) struct Loaded {
+    pub(super) model: Model,
+    architecture: CString,
+}
+
+pub(super) static MODELS: Lazy<Table<mlxrt_model, Loaded>> = Lazy::new(|| Table::new("model"));
+
+/// The type that a model computes in.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum mlxrt_dtype {
+    /// float32 on the CPU, where MLX is slow with anything else; the checkpoint's own type on a GPU.
+    MLXRT_DTYPE_AUTO = 0,
+    /// 32-bit floats.
+    MLXRT_DTYPE_FLOAT32 = 1,
+    /// 16-bit floats.
+    MLXRT_DTYPE_FLOAT16 = 2,
+    /// 16-bit floats with the range of 32-bit ones.
+    MLXRT_DTYPE_BFLOAT16 = 3,
+}
+
+fn dtype_from(value: i32) -> Result<Option<Dtype>> {
+    match value {
+        0 => Ok(None),
+        1 => Ok(Some(Dtype::F32)),
+        2 => Ok(Some(Dtype::F16)),
+        3 => Ok(Some(Dtype::BF16)),
+        _ => Err(Error::BadArgument(format!("dtype {value}: expected a mlxrt_dtype (0 to 3)"))),
+    }
+}
+
+/// Told while a model loads: bytes of weights read so far and in all. A non-zero return stops
+/// loading with MLXRT_STATUS_CANCELLED.
+pub type mlxrt_progress_callback =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64) -> i32>;
+
+/// How to load. Zero in any field means its default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mlxrt_load_options {
+    /// sizeof(mlxrt_load_options).
+    pub struct_size: usize,
+    /// A mlxrt_device.
+    pub device: i32,
+    /// A mlxrt_dtype: what dense weights are converted to and activations are computed in.
+    pub dtype: i32,
+    /// Most tokens of prompt and answer together. 0: as many as the model was made for.
+    pub context_length: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Stops loading from another thread; may be NULL.
+    pub cancel: *const mlxrt_cancel,
+    /// Told of progress, on the calling thread; may be NULL.
+    pub progress: mlxrt_progress_callback,
+    /// Passed to progress.
+    pub user_data: *mut c_void,
+}
+
+// SAFETY: repr(C), starts with struct_size; integers, pointers and an optional function.
+unsafe impl Sized for mlxrt_load_options {
+    const NAME: &'static str = "mlxrt_load_options";
+    const FIRST_SIZE: usize = 48;
+}
+
+/// Fills options with their defaults. `size` is sizeof(mlxrt_load_options).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxrt_load_options_default(
+    options: *mut mlxrt_load_options,
+    size: usize,
+) -> mlxrt_status {
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { set_default(options, size) })
+}
+
+/// Loads a model from a folder in the Hugging Face layout: config.json, one or more .safetensors,
+/// tokenizer.json, and optionally tokenizer_config.json and generation_config.json. Blocks until the
+/// weights are in memory; `options` may be NULL. On success `*out` is a handle for
+/// mlxrt_model_free, on failure NULL.
+///
+/// Errors: NOT_FOUND (no folder or no file in it), BAD_MODEL (a file is broken: the message names
+/// file, key and what was expected), UNSUPPORTED (unknown model_type: the message lists the known
+/// ones; or no such device), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxrt_model_load(
+    path: *const c_char,
+    path_len: usize,
+    options: *const mlxrt_load_options,
+    out: *mut *mut mlxrt_model,
+) -> mlxrt_status {
+    guard(|| {
+        // SAFETY: the caller's promise, here and below.
+        let out = unsafe { output(out, "out") }?;
+        *out = std::ptr::null_mut();
+        let path = unsafe { text(path, path_len, "path") }?;
+        if path.is_empty() {
+            return Err(Error::BadArgument("path is empty".into()));
+        }
+        let mut load = LoadOptions::default();
+        let mut progress: Box<dyn FnMut(u64, u64) -> bool> = Box::new(|_, _| true);
+        if let Some(given) = unsafe { self::options(options) }? {
+            load.device = device_from(given.device)?;
+            load.dtype = dtype_from(given.dtype)?;
+            load.context_length = (given.context_length > 0).then_some(given.context_length);
+            load.cancel = CANCELS.get_optional(given.cancel)?;
+            if let Some(callback) = given.progress {
+                // SAFETY: the caller's function with the caller's data, on the caller's thread.
+                progress =
+                    Box::new(move |done, total| unsafe { callback(given.user_data, done, total) == 0 });
+            }
+        }
+        let model = Model::load(Path::new(path), load, &mut *progress)?;
+        let architecture = CString::new(model.info().architecture.as_str()).unwrap_or_default();
+        *out = MODELS.insert(Arc::new(Loaded { model, architecture }));
+        Ok(())
+    })
+}
+
+/// Frees a model: NULL and handles that were freed before are ignored. Calls that are using it on
+/// other threads end with MLXRT_STATUS_CLOSED. Returns when the weights are freed and MLX's kept
+/// memory was given back.
+#[unsafe(no_mangle)]
+pub extern "C" fn mlxrt_model_free(model: *mut mlxrt_model) {
+    guard_quiet(|| {
+        if let Some(loaded) = MODELS.remove(model) {
+            loaded.model.close();
+        }
+    });
+}
+
+/// What mlxrt_model_info tells.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mlxrt_model_desc {
+    /// sizeof(mlxrt_model_desc), set by the caller.
+    pub struct_size: usize,
+    /// model_type of config.json, such as "qwen3": NUL-terminated, valid until the model is freed.
+    pub architecture: *const c_char,
+    /// Number of parameters, counted before quantisation.
+    pub parameters: u64,
+    /// Bytes that the weights take in memory.
+    pub weight_bytes: u64,
+    /// Rows of the embedding table: token ids are below this.
+    pub vocab_size: u32,
+    /// Transformer layers.
+    pub num_layers: u32,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Query heads.
+    pub num_heads: u32,
+    /// Key and value heads.
+    pub num_kv_heads: u32,
+    /// Width of a head.
+    pub head_dim: u32,
+    /// Most tokens of prompt and answer together.
+    pub context_length: u32,
+    /// Bits of a quantised weight, 0: not quantised.
+    pub quant_bits: u32,
+    /// Weights that share a scale, 0: not quantised.
+    pub quant_group: u32,
+    /// 1 if the model has a chat template, so that mlxrt_model_chat works.
+    pub has_chat_template: i32,
+    /// The mlxrt_device that the model computes on.
+    pub device: i32,
+    /// The mlxrt_dtype that the model computes in.
+    pub dtype: i32,
+}
+
+// SAFETY: repr(C), starts with struct_size; integers and a pointer.
+unsafe impl Sized for mlxrt_model_desc {
+    const NAME: &'static str = "mlxrt_model_desc";
+    const FIRST_SIZE: usize = 80;
+}
+
+/// Describes a model. Set `out->struct_size` before the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxrt_model_info(
+    model: *const mlxrt_model,
+    out: *mut mlxrt_model_desc,
+) -> mlxrt_status {
+    guard(|| {
+        let loaded = MODELS.get(model)?;
+        let info = loaded.model.info();
+        let desc = mlxrt_model_desc {
+            struct_size: 0,
+            architecture: loaded.architecture.as_ptr(),
+            parameters: info.parameters,
+            weight_bytes: info.weight_bytes,
+            vocab_size: info.vocab_size,
+            num_layers: info.num_layers,
+            hidden_size: info.hidden_size,
+            num_heads: info.num_heads,
+            num_kv_heads: info.num_kv_heads,
+            head_dim: info.head_dim,
+            context_length: info.context_length,
+            quant_bits: info.quantization.map_or(0, |q| q.bits as u32),
+            quant_group: info.quantization.map_or(0, |q| q.group_size as u32),
+            has_chat_template: info.has_chat_template.into(),
+            device: match info.device {
+                Device::Cpu => 1,
+                Device::Gpu => 2,
+            },
+            dtype: match info.dtype {
+                Dtype::F32 => 1,
+                Dtype::F16 => 2,
+                Dtype::BF16 => 3,
+                _ => 0,
+            },
+        };
+        // SAFETY: the caller's promise.
+        unsafe { write_sized(out, &desc) }
+    })
+}

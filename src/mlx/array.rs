@@ -1,0 +1,221 @@
+//! The array type: a handle to a lazily computed tensor that frees itself.
+
+use super::error::{check, init};
+use super::{ops, sys};
+use crate::error::{Error, Result};
+
+/// Element types that models use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Dtype {
+    Bool,
+    U8,
+    U32,
+    I32,
+    F16,
+    BF16,
+    F32,
+    /// Anything else that MLX knows.
+    Other,
+}
+
+impl Dtype {
+    fn from_raw(raw: sys::mlx_dtype) -> Self {
+        match raw {
+            sys::mlx_dtype__MLX_BOOL => Dtype::Bool,
+            sys::mlx_dtype__MLX_UINT8 => Dtype::U8,
+            sys::mlx_dtype__MLX_UINT32 => Dtype::U32,
+            sys::mlx_dtype__MLX_INT32 => Dtype::I32,
+            sys::mlx_dtype__MLX_FLOAT16 => Dtype::F16,
+            sys::mlx_dtype__MLX_BFLOAT16 => Dtype::BF16,
+            sys::mlx_dtype__MLX_FLOAT32 => Dtype::F32,
+            _ => Dtype::Other,
+        }
+    }
+
+    pub(super) fn raw(self) -> Result<sys::mlx_dtype> {
+        Ok(match self {
+            Dtype::Bool => sys::mlx_dtype__MLX_BOOL,
+            Dtype::U8 => sys::mlx_dtype__MLX_UINT8,
+            Dtype::U32 => sys::mlx_dtype__MLX_UINT32,
+            Dtype::I32 => sys::mlx_dtype__MLX_INT32,
+            Dtype::F16 => sys::mlx_dtype__MLX_FLOAT16,
+            Dtype::BF16 => sys::mlx_dtype__MLX_BFLOAT16,
+            Dtype::F32 => sys::mlx_dtype__MLX_FLOAT32,
+            Dtype::Other => return Err(Error::Internal("no such dtype to make".into())),
+        })
+    }
+
+    /// float16, bfloat16 or float32.
+    pub fn is_float(self) -> bool {
+        matches!(self, Dtype::F16 | Dtype::BF16 | Dtype::F32)
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Dtype::Bool => "bool",
+            Dtype::U8 => "uint8",
+            Dtype::U32 => "uint32",
+            Dtype::I32 => "int32",
+            Dtype::F16 => "float16",
+            Dtype::BF16 => "bfloat16",
+            Dtype::F32 => "float32",
+            Dtype::Other => "another type",
+        })
+    }
+}
+
+/// A tensor. Cloning is cheap: both handles share the data.
+pub struct Array(sys::mlx_array);
+
+impl Array {
+    /// Runs an mlx-c call that fills a result array.
+    pub(super) fn make(f: impl FnOnce(*mut sys::mlx_array) -> i32) -> Result<Self> {
+        init();
+        // SAFETY: an empty array, owned by the wrapper from here on.
+        let mut array = Array(unsafe { sys::mlx_array_new() });
+        check(f(&mut array.0))?;
+        Ok(array)
+    }
+
+    pub(super) fn raw(&self) -> sys::mlx_array {
+        self.0
+    }
+
+    fn from_data(data: *const std::ffi::c_void, len: usize, shape: &[i32], dtype: Dtype) -> Result<Self> {
+        let wanted = shape.iter().try_fold(1usize, |n, &d| Some(n * usize::try_from(d).ok()?));
+        if wanted != Some(len) {
+            return Err(Error::Internal(format!("{len} values do not fill the shape {shape:?}")));
+        }
+        init();
+        // SAFETY: `data` holds the values that `shape` asks for; mlx-c copies them.
+        let array =
+            Array(unsafe { sys::mlx_array_new_data(data, shape.as_ptr(), shape.len() as i32, dtype.raw()?) });
+        if array.0.ctx.is_null() {
+            check(1)?;
+        }
+        Ok(array)
+    }
+
+    /// A copy of `data` in the given shape.
+    pub fn from_i32(data: &[i32], shape: &[i32]) -> Result<Self> {
+        Self::from_data(data.as_ptr().cast(), data.len(), shape, Dtype::I32)
+    }
+
+    /// A copy of `data` in the given shape.
+    pub fn from_f32(data: &[f32], shape: &[i32]) -> Result<Self> {
+        Self::from_data(data.as_ptr().cast(), data.len(), shape, Dtype::F32)
+    }
+
+    /// A scalar.
+    pub fn scalar(value: f32) -> Result<Self> {
+        Self::from_f32(&[value], &[])
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[i32] {
+        // SAFETY: `self.0` is live; the shape lives as long as it does.
+        unsafe {
+            let n = sys::mlx_array_ndim(self.0);
+            let data = sys::mlx_array_shape(self.0);
+            if n == 0 || data.is_null() { &[] } else { std::slice::from_raw_parts(data, n) }
+        }
+    }
+
+    /// The size of one axis, negative counting from the end.
+    pub fn dim(&self, axis: i32) -> i32 {
+        let shape = self.shape();
+        let index = if axis < 0 { axis + shape.len() as i32 } else { axis };
+        shape[index as usize]
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        // SAFETY: `self.0` is live.
+        Dtype::from_raw(unsafe { sys::mlx_array_dtype(self.0) })
+    }
+
+    /// Bytes of all elements.
+    pub fn nbytes(&self) -> usize {
+        // SAFETY: `self.0` is live.
+        unsafe { sys::mlx_array_nbytes(self.0) }
+    }
+
+    /// Number of elements.
+    pub fn size(&self) -> usize {
+        // SAFETY: `self.0` is live.
+        unsafe { sys::mlx_array_size(self.0) }
+    }
+
+    /// Computes the array now.
+    pub fn eval(&self) -> Result<()> {
+        // SAFETY: `self.0` is live.
+        check(unsafe { sys::mlx_array_eval(self.0) })
+    }
+
+    /// Evaluates and copies all elements out as float32, row by row.
+    pub fn to_vec_f32(&self) -> Result<Vec<f32>> {
+        let flat = ops::contiguous(&ops::astype(self, Dtype::F32)?)?;
+        flat.eval()?;
+        // SAFETY: evaluated, float32 and contiguous, so the data holds `size` floats.
+        let data = unsafe { sys::mlx_array_data_float32(flat.0) };
+        if data.is_null() {
+            return if flat.size() == 0 { Ok(vec![]) } else { check(1).map(|()| vec![]) };
+        }
+        // SAFETY: as above; copied before `flat` goes.
+        Ok(unsafe { std::slice::from_raw_parts(data, flat.size()) }.to_vec())
+    }
+}
+
+impl Clone for Array {
+    fn clone(&self) -> Self {
+        // SAFETY: both handles are live. mlx_array_set shares the data and can only fail to allocate
+        // a few bytes, which Rust's own clones treat as fatal to the call as well.
+        let mut copy = Array(unsafe { sys::mlx_array_new() });
+        let code = unsafe { sys::mlx_array_set(&mut copy.0, self.0) };
+        assert!(code == 0, "mlx_array_set failed");
+        copy
+    }
+}
+
+impl Drop for Array {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once.
+        unsafe { sys::mlx_array_free(self.0) };
+    }
+}
+
+impl std::fmt::Debug for Array {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Array({:?}, {})", self.shape(), self.dtype())
+    }
+}
+
+/// An owned list of arrays, as mlx-c takes them.
+pub(super) struct VectorArray(sys::mlx_vector_array);
+
+impl VectorArray {
+    pub(super) fn new<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<Self> {
+        init();
+        // SAFETY: an empty list, owned by the wrapper from here on.
+        let vector = VectorArray(unsafe { sys::mlx_vector_array_new() });
+        for array in arrays {
+            // SAFETY: both handles are live; the list takes a share of the data.
+            check(unsafe { sys::mlx_vector_array_append_value(vector.0, array.0) })?;
+        }
+        Ok(vector)
+    }
+
+    pub(super) fn raw(&self) -> sys::mlx_vector_array {
+        self.0
+    }
+}
+
+impl Drop for VectorArray {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once.
+        unsafe { sys::mlx_vector_array_free(self.0) };
+    }
+}

@@ -1,0 +1,33 @@
+//! A safe layer over mlx-c: arrays that free themselves, errors as values, nothing that exits.
+//!
+//! This is the only module that calls mlx-c. Arrays are not `Send`: MLX's streams belong to threads,
+//! so an array lives and dies on the thread that made it.
+
+mod array;
+mod error;
+pub mod io;
+pub mod memory;
+pub mod ops;
+mod stream;
+mod sys;
+
+pub use array::{Array, Dtype};
+pub use stream::{Device, DeviceInfo, available, default_device, device_info, thread_device, use_device};
+
+use crate::error::Result;
+
+/// The version of MLX that is loaded, such as "0.32.2".
+pub fn version() -> Result<String> {
+    error::init();
+    let mut text = error::MlxString::new();
+    // SAFETY: `text` is a live mlx_string that mlx-c fills.
+    error::check(unsafe { sys::mlx_version(text.as_mut()) })?;
+    Ok(text.to_string())
+}
+
+/// Evaluates arrays now, together.
+pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    let vector = array::VectorArray::new(arrays)?;
+    // SAFETY: `vector` is live for the call.
+    error::check(unsafe { sys::mlx_eval(vector.raw()) })
+}

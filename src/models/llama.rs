@@ -1,0 +1,73 @@
+//! Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), 3.1's rope scaling included.
+
+use super::decoder::{Decoder, DecoderArgs};
+use super::{Config, Dims, Model};
+use crate::error::{Error, Result};
+use crate::nn::{RopeScaling, Weights};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+struct Args {
+    hidden_size: i32,
+    num_hidden_layers: i32,
+    intermediate_size: i32,
+    num_attention_heads: i32,
+    num_key_value_heads: Option<i32>,
+    head_dim: Option<i32>,
+    rms_norm_eps: f32,
+    vocab_size: i32,
+    max_position_embeddings: Option<i32>,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    rope_theta: Option<f32>,
+    #[serde(default)]
+    rope_traditional: bool,
+    rope_scaling: Option<RopeScaling>,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+    layer_types: Option<Vec<String>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Loads a `llama` checkpoint.
+pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Model>> {
+    let args: Args = config.args()?;
+    if args.layer_types.iter().flatten().any(|kind| kind != "full_attention") {
+        return Err(Error::Unsupported(format!(
+            "{}: `layer_types`: known is full_attention",
+            config.file().display()
+        )));
+    }
+    let (rope_theta, rope_scaling) = config.rope(args.rope_theta, args.rope_scaling)?;
+    let dims = Dims {
+        vocab_size: args.vocab_size,
+        num_layers: args.num_hidden_layers,
+        hidden_size: args.hidden_size,
+        num_heads: args.num_attention_heads,
+        num_kv_heads: args.num_key_value_heads.unwrap_or(args.num_attention_heads),
+        head_dim: args.head_dim.unwrap_or(args.hidden_size / args.num_attention_heads.max(1)),
+        context_length: args.max_position_embeddings.unwrap_or(2048),
+    };
+    config.check_dims(&dims, args.intermediate_size)?;
+    Ok(Box::new(Decoder::load(
+        DecoderArgs {
+            dims,
+            intermediate_size: args.intermediate_size,
+            rms_norm_eps: args.rms_norm_eps,
+            rope_theta: rope_theta.unwrap_or(10_000.0),
+            rope_traditional: args.rope_traditional,
+            rope_scaling,
+            tie_word_embeddings: args.tie_word_embeddings,
+            qkv_bias: args.attention_bias,
+            output_bias: args.attention_bias,
+            mlp_bias: args.mlp_bias,
+            qk_norm: false,
+        },
+        weights,
+    )?))
+}

@@ -1,0 +1,71 @@
+//! The model architectures, one file each, and the registry that finds them by `model_type`.
+//!
+//! To add one: write its file (arguments from config.json, a struct, `forward`) and its line in
+//! [`REGISTRY`].
+
+mod config;
+mod decoder;
+mod gemma3;
+mod llama;
+mod qwen2;
+mod qwen3;
+
+pub use config::Config;
+
+use crate::error::{Error, Result};
+use crate::mlx::Array;
+use crate::nn::{KvCache, Pass, Weights};
+
+/// What every architecture can do.
+pub trait Model {
+    /// Runs token ids `[1, length]` behind what the caches hold; gives `[1, length, width]`.
+    fn forward(&self, ids: &Array, caches: &mut [KvCache], pass: &Pass) -> Result<Array>;
+
+    /// The logits `[.., vocabulary]` of what [`Model::forward`] gave.
+    fn logits(&self, hidden: &Array) -> Result<Array>;
+
+    /// Empty caches, one a layer.
+    fn new_caches(&self) -> Vec<KvCache>;
+
+    /// The numbers that describe the model.
+    fn dims(&self) -> Dims;
+}
+
+/// The numbers that describe a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Dims {
+    pub vocab_size: i32,
+    pub num_layers: i32,
+    pub hidden_size: i32,
+    pub num_heads: i32,
+    pub num_kv_heads: i32,
+    pub head_dim: i32,
+    /// Positions the model was made for.
+    pub context_length: i32,
+}
+
+type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
+
+/// Every `model_type` of config.json that can be loaded.
+pub const REGISTRY: &[(&str, Load)] = &[
+    ("gemma3", gemma3::load_multimodal),
+    ("gemma3_text", gemma3::load),
+    ("llama", llama::load),
+    ("qwen2", qwen2::load),
+    ("qwen3", qwen3::load),
+];
+
+/// How to load a `model_type`.
+pub fn find(config: &Config) -> Result<Load> {
+    let wanted = config.model_type()?;
+    let entry = REGISTRY.iter().find(|(name, _)| *name == wanted);
+    entry.map(|(_, load)| *load).ok_or_else(|| {
+        let known: Vec<_> = REGISTRY.iter().map(|(name, _)| *name).collect();
+        Error::Unsupported(format!(
+            "{}: `model_type` is \"{wanted}\"; known are {}",
+            config.file().display(),
+            known.join(", ")
+        ))
+    })
+}

@@ -1,0 +1,32 @@
+//! Activation functions of gated MLPs.
+
+use crate::error::Result;
+use crate::mlx::{Array, ops};
+
+/// An elementwise non-linearity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// GELU by its tanh approximation (Hendrycks and Gimpel 2016).
+    GeluTanh,
+}
+
+impl Activation {
+    /// Applies the function.
+    pub fn apply(self, x: &Array) -> Result<Array> {
+        // Constants take x's type: a float32 one would turn the whole computation into float32.
+        let constant = |value: f32| ops::astype(&Array::scalar(value)?, x.dtype());
+        match self {
+            Activation::Silu => ops::multiply(x, &ops::sigmoid(x)?),
+            Activation::GeluTanh => {
+                let cube = ops::multiply(&ops::square(x)?, x)?;
+                let inner = ops::add(x, &ops::multiply(&cube, &constant(0.044715)?)?)?;
+                let root = (2.0 / std::f32::consts::PI).sqrt();
+                let tanh = ops::tanh(&ops::multiply(&inner, &constant(root)?)?)?;
+                let half = ops::multiply(x, &constant(0.5)?)?;
+                ops::multiply(&half, &ops::add(&tanh, &constant(1.0)?)?)
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The parts that models are made of. Shapes are `[batch, length, width]` unless a function says
+//! otherwise; every function builds a graph on the calling thread and computes nothing itself.
+
+mod activation;
+mod attention;
+mod cache;
+mod linear;
+mod mlp;
+mod norm;
+mod rope;
+mod weights;
+
+pub use activation::Activation;
+pub use attention::{Attention, AttentionSpec};
+pub use cache::KvCache;
+pub use linear::{Embedding, Linear};
+pub use mlp::Mlp;
+pub use norm::RmsNorm;
+pub use rope::{Rope, RopeScaling};
+pub use weights::{QuantizationConfig, Weights};
+
+use crate::error::{Error, Result};
+use crate::mlx::Array;
+
+/// One run of a model over some tokens, and how it can be interrupted.
+#[derive(Default, Clone, Copy)]
+pub struct Pass<'a> {
+    /// Asked between layers: true stops the run. Setting it makes every layer be evaluated on its
+    /// own, which costs nothing on the CPU but hinders a GPU.
+    pub interrupt: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Pass<'_> {
+    /// To be called with the output of every layer.
+    pub fn layer_done(&self, output: &Array) -> Result<()> {
+        let Some(interrupt) = self.interrupt else { return Ok(()) };
+        output.eval()?;
+        if interrupt() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}

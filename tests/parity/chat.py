@@ -1,0 +1,131 @@
+"""Writes what Hugging Face's own code makes of conversations and texts, for comparison with ours.
+
+    chat.py OUT_FILE [--model FOLDER] [--templates FOLDER]
+
+The file is one JSON object:
+    date        the day on which it was made: some templates write it
+    chats       [{template_file or model: true, bos_token, eos_token, messages,
+                  add_generation_prompt, and either text or error with error_type}]
+    texts       [{text, ids, ids_with_special, decoded, decoded_no_special}]
+"""
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from corpus import CONVERSATIONS, TEXTS
+
+ROOT = Path(__file__).resolve().parents[2]
+# What templates of other models are given: not any real model's, so that a mix-up shows.
+BOS, EOS = "<bos!>", "<eos!>"
+
+
+def render_all(tokenizer: PreTrainedTokenizerFast, template: str | None, source: dict) -> list[dict]:
+    """Every conversation through one template, with and without the answer's beginning."""
+    common = source | {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    return [
+        common
+        | {"messages": messages, "add_generation_prompt": prompt}
+        | render(tokenizer, template, messages, prompt)
+        for messages in CONVERSATIONS
+        for prompt in (True, False)
+    ]
+
+
+def render(
+    tokenizer: PreTrainedTokenizerFast, template: str | None, messages: list[dict], prompt: bool
+) -> dict[str, str]:
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, chat_template=template, add_generation_prompt=prompt, tokenize=False
+        )
+    except TemplateSyntaxError:
+        raise  # no template should be that broken: the renderer is too old for it
+    except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
+        return {"error": str(error), "error_type": type(error).__name__}
+    return {"text": text}
+
+
+def template_chats(folder: Path) -> list[dict]:
+    """The templates of other models; none where the folder is missing."""
+    files = sorted(folder.glob("*.jinja"))
+    if not files:
+        print(f"skipped: chat templates: no .jinja files in {folder}")
+        return []
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE()), bos_token=BOS, eos_token=EOS
+    )
+    chats = []
+    for file in files:
+        found = render_all(tokenizer, file.read_text(), {"template_file": file.name})
+        refused = sum("error" in chat for chat in found)
+        print(f"{file.name}: {len(found)} conversations, {refused} refused")
+        chats += found
+    return chats
+
+
+def model_chats(folder: Path) -> list[dict]:
+    """The model's own template, through its own tokenizer."""
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    template_file = folder / "chat_template.jinja"
+    template = template_file.read_text() if template_file.exists() else config.get("chat_template")
+    if template is None:
+        print(f"{folder.name}: no chat template")
+        return []
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        **{key: token_text(config[key]) for key in ("bos_token", "eos_token") if config.get(key)},
+    )
+    chats = render_all(tokenizer, template, {"model": True})
+    print(f"{folder.name}: {len(chats)} conversations, {sum('error' in c for c in chats)} refused")
+    return chats
+
+
+def token_text(value: str | dict) -> str:
+    """tokenizer_config.json gives special tokens as text or as an object."""
+    return value if isinstance(value, str) else value["content"]
+
+
+def tokenise(file: Path) -> list[dict[str, Any]]:
+    tokenizer = Tokenizer.from_file(str(file))
+    rows = []
+    for text in TEXTS:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        rows.append(
+            {
+                "text": text,
+                "ids": ids,
+                "ids_with_special": tokenizer.encode(text, add_special_tokens=True).ids,
+                "decoded": tokenizer.decode(ids, skip_special_tokens=False),
+                "decoded_no_special": tokenizer.decode(ids, skip_special_tokens=True),
+            }
+        )
+    print(f"{file.parent.name}: {len(rows)} texts, {sum(len(row['ids']) for row in rows)} tokens")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Expectations from Hugging Face's renderer.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, default=ROOT / "demo" / "model")
+    parser.add_argument("--templates", type=Path, default=ROOT.parent / "shared" / "templates")
+    options = parser.parse_args()
+
+    today = datetime.date.today().isoformat()
+    result = {
+        "date": today,
+        "chats": model_chats(options.model) + template_chats(options.templates),
+        "texts": tokenise(options.model / "tokenizer.json"),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

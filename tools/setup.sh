@@ -1,0 +1,96 @@
+#!/bin/sh
+# Installs what a fresh Debian or Ubuntu lacks, or names all of it in one message.
+# usage: setup.sh GROUP...     groups: build, test, lint, swift
+# Without what `build` needs it fails. What the other groups lack costs their tests, which name it.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+
+required="" # Debian packages, and the same for people
+wanted=""
+names=""
+
+need() { # need LIST PACKAGES NAME: notes that NAME is missing
+    case $1 in required) required="$required $2" ;; *) wanted="$wanted $2" ;; esac
+    names="$names
+  $3"
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+
+linux() { [ "$(uname -s)" = Linux ]; }
+
+build() {
+    has c++ || has g++ || need required g++ "a C++20 compiler: g++ 12 or newer"
+    has make || need required make "make"
+    if linux; then
+        python3 -m pip --version >/dev/null 2>&1 ||
+            need required "python3 python3-pip" "python3 with pip, which fetches MLX"
+        has nm || need required binutils "nm"
+    else
+        has cmake || need required cmake "cmake, which builds MLX on macOS"
+    fi
+}
+tests() {
+    has cmake && has ctest || need wanted cmake "cmake and ctest, for the C tests"
+    has pkg-config || need wanted pkg-config "pkg-config, for the packaging and Go tests"
+    python3 -c 'import venv, ensurepip' >/dev/null 2>&1 ||
+        need wanted python3-venv "Python's venv, for the comparison with mlx-lm"
+    if linux; then
+        has readelf || need wanted binutils "readelf, for the packaging tests"
+        # Debian's valgrind cannot start a program without libc6-dbg.
+        valgrind -q true >/dev/null 2>&1 || need wanted "valgrind libc6-dbg" "valgrind, for the C tests"
+    fi
+}
+lint() {
+    has clang-format || need wanted clang-format "clang-format"
+    has shellcheck || need wanted shellcheck "shellcheck"
+}
+swift() {
+    has swift || has debootstrap || need wanted debootstrap "debootstrap, which brings a Swift toolchain"
+}
+
+for group; do
+    case $group in
+    build) build ;;
+    test) build && tests ;;
+    lint) lint ;;
+    swift) swift ;;
+    *) echo "setup.sh: unknown group '$group' (build, test, lint or swift)" >&2; exit 2 ;;
+    esac
+done
+
+has cargo || {
+    echo "setup.sh: Rust 1.88 or newer is missing (cargo is not on the PATH); rustup installs it" >&2
+    exit 1
+}
+
+packages="$required$wanted"
+if [ -n "$packages" ]; then
+    # shellcheck disable=SC2086 # a list of words
+    packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')
+    root=""
+    [ "$(id -u)" = 0 ] || root="sudo -n"
+    if has apt-get && { [ -z "$root" ] || sudo -n true 2>/dev/null; }; then
+        echo "installing $packages" >&2
+        # shellcheck disable=SC2086
+        $root apt-get update -qq &&
+            $root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
+        status=$?
+    else
+        status=1
+    fi >&2
+    if [ "$status" != 0 ]; then
+        {
+            echo "setup.sh: missing here:$names"
+            if has brew; then
+                echo "install it with: brew install $packages"
+            else
+                echo "install it with: sudo apt-get install $packages"
+            fi
+        } >&2
+        [ -z "$required" ] || exit 1
+    fi
+fi
+
+case " $* " in
+*" test "* | *" lint "*) sh "$here/go.sh" >/dev/null || echo "setup.sh: no Go, so its tests are skipped" >&2 ;;
+esac

@@ -1,0 +1,169 @@
+#!/bin/sh
+# Runs every test there is, goes on after a failing suite, and ends with what was skipped and a count.
+# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package parity; none: all
+#
+# A suite says `skipped: NAME: WHY` for what it leaves out. Its counts are read from the closing lines of
+# Cargo, ctest, Go and Swift, or from a line `N passed, N failed`. A suite that ends badly without having
+# counted a failure, or that ran nothing and skipped nothing, is a failure.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target/test"
+target=$(cd "$target" && pwd)
+logs=$target/test
+stage=$target/stage
+features=""
+[ "${CUDA:-}" != 1 ] || features="--features cuda"
+suites=${*:-rust c valgrind go swift package parity}
+passed=0
+failed=0
+: >"$logs/skipped"
+: >"$logs/failed"
+
+# What programs need to find the staged library; tests for the model.
+export PKG_CONFIG_PATH="$stage/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
+export MLXRT_STAGE="$stage"
+MLXRT_TEST_MODEL=$(pwd)/demo/model
+export MLXRT_TEST_MODEL
+go_tests() { # go_tests FOLDER...: the library is found by the loader's own variable, as in a user's program
+    (
+        export LD_LIBRARY_PATH="$stage/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+        export DYLD_LIBRARY_PATH="$stage/lib" GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
+        cd "$1" && go vet ./... && go test -race -v -timeout 15m ./...
+    )
+}
+
+skip() { # skip NAME WHY
+    echo "skipped: $1: $2"
+}
+
+run_rust() {
+    # shellcheck disable=SC2086 # no word or two
+    cargo test --release --locked $features -- --show-output
+}
+
+configure_c() {
+    cmake -S tests/c -B "$target/ctest" -DCMAKE_PREFIX_PATH="$stage" -DMLXRT_TEST_MODEL="$MLXRT_TEST_MODEL" \
+        >"$logs/cmake" 2>&1 && cmake --build "$target/ctest" --parallel 2 >>"$logs/cmake" 2>&1 || {
+        cat "$logs/cmake"
+        return 1
+    }
+}
+ctest_and_skips() { # ctest ARGUMENTS, then the skipped lines that it hides
+    ctest --test-dir "$target/ctest" --output-on-failure "$@"
+    status=$?
+    sed -n '/^skipped: /p' "$target/ctest/Testing/Temporary/LastTest.log"
+    return $status
+}
+run_c() {
+    command -v ctest >/dev/null || { skip c "no cmake"; return 0; }
+    configure_c && ctest_and_skips -LE valgrind
+}
+run_valgrind() {
+    command -v ctest >/dev/null || { skip valgrind "no cmake"; return 0; }
+    valgrind -q true >/dev/null 2>&1 || { skip valgrind "no valgrind"; return 0; }
+    configure_c && ctest_and_skips -L valgrind --parallel 2
+}
+
+run_go() {
+    folder=$(sh tools/go.sh) || { skip go "no Go 1.21 or newer"; return 0; }
+    PATH=$folder:$PATH go_tests bindings/go
+}
+
+run_swift() {
+    if [ "${SWIFT:-}" != 1 ] && ! command -v swift >/dev/null; then
+        skip swift "no Swift here; \`make test SWIFT=1\` fetches one"
+        return 0
+    fi
+    sh tools/swift.sh test
+}
+
+run_package() {
+    sh tests/package.sh
+}
+
+run_parity() {
+    [ -e tests/parity/run.sh ] || { skip parity "tests/parity/run.sh does not exist"; return 0; }
+    sh tests/parity/run.sh
+}
+
+count() { # count LOG: prints "PASSED FAILED" from the closing lines
+    awk '
+        /^test result: / { # Cargo
+            for (i = 1; i < NF; i++) {
+                if ($(i + 1) ~ /^passed;?$/) p += $i
+                if ($(i + 1) ~ /^failed;?$/) f += $i
+            }
+        }
+        /^[0-9]+% tests passed, [0-9]+ tests failed out of [0-9]+/ { f += $4; p += $NF - $4 } # ctest
+        /^--- PASS: / { p++ } # Go, top-level tests
+        /^--- FAIL: / { f++ }
+        /^.*Test run with [0-9]+ tests? .*(passed|failed) after/ { # Swift Testing
+            for (i = 1; i < NF; i++) if ($i == "with") { run = $(i + 1); break }
+            swift += run
+        }
+        /^.*Test [^ ].* failed after [0-9.]+ seconds/ && !/Test run with/ { sf++ }
+        /^[ \t]*Executed [0-9]+ tests?, with / { xn = $2; for (i = 1; i < NF; i++) if ($(i + 1) ~ /^failure/) xf = $i }
+        /^([A-Za-z]+: )?[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ { # a plain count
+            for (i = 1; i < NF; i++) {
+                if ($(i + 1) ~ /^passed/) p += $i
+                if ($(i + 1) ~ /^failed/) f += $i
+            }
+        }
+        END { print p + (swift - sf) + (xn - xf), f + sf + xf }
+    ' "$1"
+}
+
+skips() { # skips LOG: every skipped line, and what Cargo and Go say in their own way
+    awk '
+        /^[ \t]*([A-Za-z0-9_.]+:[0-9]+: )?skipped: / { sub(/^.*skipped: /, "skipped: "); print; said = 1; next }
+        /^test .* \.\.\. ignored/ {
+            why = $0
+            if (sub(/^.*ignored, /, "", why) == 0) why = "ignored"
+            print "skipped: " $2 ": " why
+        }
+        /^--- SKIP: / {
+            if (!said) { sub(/^[ \t]*[^ ]+:[0-9]+: /, "", last); print "skipped: " $3 ": " last }
+            said = 0
+        }
+        /^=== RUN/ { said = 0 }
+        { last = $0 }
+    ' "$1" | sort -u
+}
+
+suite() {
+    log=$logs/$1.log
+    printf '\n=== %s\n' "$1"
+    { "run_$1" 2>&1; echo $? >"$logs/status"; } | tee "$log"
+    status=$(cat "$logs/status")
+    skips "$log" >"$logs/skips"
+    cat "$logs/skips" >>"$logs/skipped"
+    # shellcheck disable=SC2046 # two numbers
+    set -- "$1" $(count "$log")
+    if [ "$status" != 0 ] && [ "$3" = 0 ]; then
+        set -- "$1" "$2" 1
+    elif [ "$2" = 0 ] && [ "$3" = 0 ] && [ ! -s "$logs/skips" ]; then
+        echo "$1 ran no test"
+        set -- "$1" 0 1
+    fi
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+    [ "$3" = 0 ] || echo "failed: $1: $3, see $log" >>"$logs/failed"
+}
+
+printf '=== build\n'
+# shellcheck disable=SC2086
+if cargo build --release --locked $features && DESTDIR='' sh tools/install.sh "$stage"; then
+    for name in $suites; do
+        suite "$name"
+    done
+else
+    echo "failed: build: nothing was tested" >>"$logs/failed"
+    failed=1
+fi
+
+printf '\n=== summary\n'
+sort -u "$logs/skipped"
+cat "$logs/failed"
+echo "$passed passed, $failed failed, $(sort -u "$logs/skipped" | grep -c .) skipped"
+[ "$failed" = 0 ]
