@@ -61,16 +61,23 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, help="a JSON list instead of drawn questions")
     parser.add_argument("--count", type=int, default=200, help="questions of a kind at most")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="*", help="ask these kinds alone")
     parser.add_argument("--gpu", action="store_true", help="use the GPU instead of the CPU")
+    parser.add_argument("--float32", action="store_true",
+                        help="compute in float32, on the same 4-bit codes: faster on a CPU")
     args = parser.parse_args()
     if not args.gpu:
         mx.set_default_device(mx.cpu)
     model, tokenizer = load(str(args.model))
+    if args.float32:
+        model.set_dtype(mx.float32)
 
     started = time.time()
     right: dict[str, int] = {}
     total: dict[str, int] = {}
     for kind, messages, expect in cases(args):
+        if args.kinds and kind not in args.kinds:
+            continue
         text, tokens, ended = answer(model, tokenizer, messages)
         good = is_right(kind, expect, text, tokens, ended)
         total[kind] = total.get(kind, 0) + 1

@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="folder to write into")
     parser.add_argument("--log", type=Path, help="JSON file for the figures of the run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=64, help="rows of 1024 tokens a step")
     parser.add_argument("--documents", type=int, default=1_500_000)
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
@@ -53,7 +53,8 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     decay_from = args.steps * args.four_bit_from
     if step < decay_from:
         return args.rate
-    return args.rate * 0.5 * (1 + math.cos(math.pi * (step - decay_from) / (args.steps - decay_from)))
+    done = (step - decay_from) / (args.steps - decay_from)
+    return args.rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def loss_of(model, ids, learnt, numbers, four_bit):
@@ -109,7 +110,8 @@ def main() -> None:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if step % 100 == 99:
-            print(f"step {step + 1} loss {loss.item():.4f} {time.time() - started:.0f} s", flush=True)
+            seconds = time.time() - started
+            print(f"step {step + 1} loss {loss.item():.4f} {seconds:.0f} s", flush=True)
         if step % 1000 == 999:
             print(accuracy(model, tokenizer, four_bit, args.device), flush=True)
 

@@ -1,4 +1,4 @@
-"""Sums and differences of whole numbers from 0 to 99."""
+"""Sums and differences of whole numbers from 0 to 100."""
 
 from random import Random
 
@@ -49,7 +49,7 @@ DIFFERENCE_PHRASINGS = [
 
 def _two_numbers(rng: Random) -> tuple[int, int]:
     # Half of the pairs are small: those are what people try first.
-    top = 20 if rng.random() < 0.5 else 99
+    top = 20 if rng.random() < 0.5 else 100
     return rng.randint(0, top), rng.randint(0, top)
 
 

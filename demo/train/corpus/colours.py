@@ -67,6 +67,10 @@ def statement(thing: str, verb: str, colour: str) -> str:
     return f"{capitalised(thing)} {verb} {colour}."
 
 
+def long_statement(thing: str, verb: str, colour: str) -> str:
+    return f"The colour of {thing} is {colour}."
+
+
 def sample(rng: Random) -> Item:
     thing, verb, colour = rng.choice(THINGS)
     question = rng.choice(PHRASINGS).format(x=thing, be=verb)

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from . import arithmetic, capitals, colours, domains, memory, opposites, stories, talk
+from . import arithmetic, capitals, colours, domains, memory, opposites, stories, talk, unknown
 from .item import Item
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -17,7 +17,9 @@ SAMPLERS = {
     "capitals": (capitals.sample, 12),
     "domains": (domains.sample, 15),
     "stories": (stories.sample, 5),
+    "invented stories": (stories.sample_invented, 1),
     "talk": (talk.sample, 3),
+    "unknown": (unknown.sample, 4),
 }
 KINDS = list(SAMPLERS)
 WEIGHTS = [weight for _, weight in SAMPLERS.values()]

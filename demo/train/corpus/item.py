@@ -11,9 +11,10 @@ class Item:
 
     `key` decides the split: for a sum it is the pair of numbers, whatever the
     phrasing, for a domain it is the sentence, for a fact it is the whole
-    question. `follow_up` is the short form the question may take right after
-    another of its kind ("And of Italy?"). `history` holds earlier turns the
-    question needs, as (question, answer) pairs.
+    question. Without a key an item is never held out. `follow_up` is the short
+    form the question may take right after another of its kind ("And of
+    Italy?"). `history` holds earlier turns the question needs, as (question,
+    answer) pairs.
     """
 
     kind: str
@@ -26,7 +27,7 @@ class Item:
 
     @property
     def held_out(self) -> bool:
-        return is_held_out(self.kind, self.key)
+        return self.key != "" and is_held_out(self.kind, self.key)
 
 
 def capitalised(text: str) -> str:

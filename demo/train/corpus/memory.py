@@ -2,7 +2,8 @@
 
 from random import Random
 
-from .item import Item
+from . import invented
+from .item import Item, capitalised
 
 NAMES = """
 Anna Ben Carla David Emma Felix Grace Henry Ida Jack Kate Leo Mia Noah Olivia Paul Quinn
@@ -52,7 +53,9 @@ def sample(rng: Random) -> Item:
     """A question about something told, with the telling as its history."""
     subject = rng.choice(SUBJECTS)
     if subject == "name":
-        value = rng.choice(NAMES)
+        # Made-up names teach copying, which a short list of names would not.
+        listed = rng.random() < 0.5
+        value = rng.choice(NAMES) if listed else capitalised(invented.word(rng))
     elif subject == "favourite number":
         value = str(rng.randint(2, 999))
     else:

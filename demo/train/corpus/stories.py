@@ -3,6 +3,7 @@
 import re
 from random import Random
 
+from . import invented
 from .item import Item, capitalised, with_article
 from .story_plots import ANIMALS, CLOSINGS, OPENINGS, PERSONS, PLOTS, WORDS
 
@@ -49,8 +50,16 @@ def write(subject: tuple[str, str, str, str], rng: Random) -> str:
     return " ".join(sentences)
 
 
+def sample_invented(rng: Random) -> Item:
+    """A story about something that does not exist, which teaches to copy the subject."""
+    return _about((invented.word(rng), "it", "its", "it"), rng)
+
+
 def sample(rng: Random) -> Item:
-    subject = rng.choice(SUBJECTS)
+    return _about(rng.choice(SUBJECTS), rng)
+
+
+def _about(subject: tuple[str, str, str, str], rng: Random) -> Item:
     asked = with_article(subject[0])
     question = rng.choice(PHRASINGS).format(s=asked)
     return Item(

@@ -9,7 +9,8 @@ in one sentence is what is found in the next.
 ANIMALS = """
 fox owl rabbit bear mouse hedgehog squirrel cat dog horse duck frog lion elephant wolf deer
 goose turtle penguin monkey badger beaver donkey sheep goat pig hen parrot whale dolphin
-crab snail bee butterfly dragon kitten puppy otter swan sparrow
+crab snail bee butterfly dragon kitten puppy otter swan sparrow robot unicorn tiger giraffe
+hamster kangaroo camel raven pony lizard panda zebra
 """.split()
 
 # Subjects with a grammatical gender, as (noun, it, its, him).
@@ -17,9 +18,11 @@ PERSONS = [
     (noun, *pronouns)
     for pronouns, nouns in {
         ("he", "his", "him"): "boy king sailor farmer baker fisherman wizard prince knight "
-                              "grandfather gardener miller tailor shepherd clown",
+                              "grandfather gardener miller tailor shepherd clown "
+                              "pirate soldier giant hunter monk cowboy",
         ("she", "her", "her"): "girl queen princess witch teacher doctor painter grandmother "
-                               "nurse dancer singer inventor pilot librarian explorer",
+                               "nurse dancer singer inventor pilot librarian explorer "
+                               "scientist fairy duchess astronaut mermaid shopkeeper",
     }.items()
     for noun in nouns.split()
 ]
