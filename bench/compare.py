@@ -67,15 +67,26 @@ def rows() -> list[tuple[str, Callable[[Result], float | None]]]:
     ]
 
 
-def cell(results: list[Result], figure: Callable[[Result], float | None]) -> float | None:
-    values = [value for value in map(figure, results) if value is not None]
-    return statistics.median(values) if values else None
+def values(results: list[Result], figure: Callable[[Result], float | None]) -> list[float]:
+    return [value for value in map(figure, results) if value is not None]
 
 
-def number(value: float | None) -> str:
-    if value is None:
-        return "-"
+def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def cell(found: list[float]) -> str:
+    """The median, and behind it how far the rounds lie apart."""
+    if not found:
+        return "-"
+    low, middle, high = (number(f(found)) for f in (min, statistics.median, max))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    if not ours or not theirs:
+        return "-"
+    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
 
 
 def make_table(results: dict[str, list[Result]]) -> str:
@@ -84,33 +95,44 @@ def make_table(results: dict[str, list[Result]]) -> str:
     heads = [f"{name} ({results[name][0]['dtype']})" for name in names]
     lines = [["", *heads, *(f"mlxrt / {name}" for name in others)]]
     for title, figure in rows():
-        values = {name: cell(results[name], figure) for name in names}
-        ratios = [
-            f"{values[ours] / values[name]:.2f}" if values[ours] and values[name] else "-"
-            for name in others
-        ]
-        lines.append([title, *(number(values[name]) for name in names), *ratios])
+        found = {name: values(results[name], figure) for name in names}
+        ratios = [ratio(found[ours], found[name]) for name in others]
+        lines.append([title, *(cell(found[name]) for name in names), *ratios])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines]
     text.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(text)
 
 
+def explain(rounds: int, load: float) -> str:
+    """What the table shows, and what to keep in mind when reading it."""
+    text = (
+        f"Qwen2.5-0.5B shape, random weights, 4-bit in groups of 64; {platform.system()} "
+        f"{platform.machine()}, {os.cpu_count()} CPUs. Median of {rounds} round(s) and, in "
+        f"brackets, their range; {DECODE} tokens decoded, {SLOW_DECODE} where mlx-lm computes in "
+        "the stored type. mlx-lm runs on MLX as its wheel comes, mlxrt on MLX as it is installed "
+        "with it. A process's memory includes its interpreter."
+    )
+    if load > 0.5:
+        text += (
+            f"\nThe load average was {load:.1f} before the start: something else was running, "
+            "so speeds are too low and ranges too wide to compare by."
+        )
+    return text
+
+
 def main() -> None:
     out = Path(sys.argv[1])
     rounds = int(os.environ.get("BENCH_ROUNDS", "2"))
+    load = os.getloadavg()[0]
     model = out / "qwen2.5-0.5b-shape-4bit"
     subprocess.run([sys.executable, str(HERE / "make_model.py"), str(model)], check=True)
 
     results = run_all(commands(out, model), rounds)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    table = (
-        f"Qwen2.5-0.5B shape, random weights, 4-bit in groups of 64; {platform.system()} "
-        f"{platform.machine()}, {os.cpu_count()} CPUs; median of {rounds} round(s), "
-        f"{DECODE} tokens decoded.\n\n{make_table(results)}\n"
-    )
-    Path(os.environ.get("BENCH_FILE", out / "table.md")).write_text(table)
-    print(table)
+    text = f"{explain(rounds, load)}\n\n{make_table(results)}\n"
+    Path(os.environ.get("BENCH_FILE", out / "table.md")).write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

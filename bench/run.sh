@@ -9,9 +9,9 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in /*) ;; *) target=$root/$target ;; esac
-venv=$target/tools/parity-venv
+venv=$target/tmp/venv # the parity tests use it too
 out=$target/bench
-mkdir -p "$out"
+mkdir -p "$out" "$target/tmp"
 
 if [ ! -f "$target/stage/lib/pkgconfig/mlxrt.pc" ]; then
     echo "bench: $target/stage is empty, run \`make build\` first" >&2

@@ -96,6 +96,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     printf("%s\n", mlxrt_build_info());
+    fflush(stdout); // before the progress, which goes to stderr
 
     mlxrt_model *model = NULL;
     mlxrt_load_options options = {.struct_size = sizeof options, .progress = show_progress};

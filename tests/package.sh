@@ -51,7 +51,7 @@ dynamic_section() {
     expect "$section" 'SONAME.*\[libmlxrt\.so\.[0-9]*\]' &&
         expect "$section" 'RUNPATH.*\[$ORIGIN/mlxrt/mlx/lib\]' &&
         expect "$section" 'NEEDED.*\[libmlx\.so\]' || return 1
-    absolute=$(echo "$section" | grep '\[.*/' | grep -v '\[$ORIGIN/mlxrt/mlx/lib\]')
+    absolute=$(echo "$section" | grep '\[.*/' | grep -v ORIGIN/mlxrt/mlx/lib)
     [ -z "$absolute" ] || { echo "a path of this machine:"; echo "$absolute"; return 1; }
 }
 no_executable_stack() {
@@ -78,12 +78,12 @@ says_paris() { # says_paris PROGRAM: without any help from the environment
     answer=$(env -u LD_LIBRARY_PATH "$1" "$model" "What is the capital of France?") && expect "$answer" Paris
 }
 by_pkg_config() {
-    export PKG_CONFIG_PATH="$work/pc place/lib/pkgconfig"
-    [ "$(pkg-config --modversion mlxrt)" = "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" ] &&
-        # shellcheck disable=SC2046 # flags
-        (eval "set -- $(pkg-config --cflags --libs mlxrt)" &&
-            cc -std=c11 -Wall -Werror examples/hello.c -o "$work/hello" "$@" \
-                -Wl,-rpath,"$work/pc place/lib") &&
+    export PKG_CONFIG_PATH="$work/second place/lib/pkgconfig"
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    expect "$(pkg-config --modversion mlxrt)" "^$version\$" || return 1
+    # eval, since pkg-config escapes the space.
+    (eval "set -- $(pkg-config --cflags --libs mlxrt)" &&
+        cc -std=c11 -Wall -Werror examples/hello.c -o "$work/hello" "$@" -Wl,-rpath,"$work/second place/lib") &&
         says_paris "$work/hello"
 }
 by_cmake() {
@@ -123,9 +123,6 @@ check "the installed folder can be moved" install_and_move
 check "the layout" layout
 check "no file or link in it names where it was" nothing_points_back
 if has pkg-config; then
-    # pkg-config does not quote spaces in every version.
-    mv "$work/second place" "$work/pc place" && mv "$work/pc place" "$work/second place"
-    cp -R "$work/second place" "$work/pc place"
     check "a program by pkg-config" by_pkg_config
 else
     skip "a program by pkg-config" "no pkg-config"

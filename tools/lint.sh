@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks formatting and warnings of all languages, and that the header is up to date. Goes on after a
+# Checks formatting and warnings in all languages, and that the header is up to date. Goes on after a
 # failure; a tool that is not there is a named skip.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -51,7 +51,6 @@ go_vet() {
     stage=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/stage
     PKG_CONFIG_PATH=$stage/lib/pkgconfig GOTOOLCHAIN=${GOTOOLCHAIN:-auto} sh -c 'cd bindings/go && go vet ./...'
 }
-# No file of ours is so long that nobody reads it.
 trailing_space() {
     ! git grep -nI '[[:space:]]$' -- ':!demo/model' ':!*.supp'
 }
@@ -76,6 +75,11 @@ if folder=$(sh tools/go.sh); then
     check "go vet" go_vet
 else
     skip "gofmt, go vet" "no Go 1.21 or newer"
+fi
+if has swift || [ "${SWIFT:-}" = 1 ] || [ -d "${CARGO_TARGET_DIR:-target}/swift-root" ]; then
+    check "swift format" sh tools/swift.sh lint
+else
+    skip "swift format" "no Swift here; \`make lint SWIFT=1\` fetches one"
 fi
 check "no space at the end of a line" trailing_space
 

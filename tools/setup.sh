@@ -30,7 +30,7 @@ build() {
     fi
 }
 tests() {
-    has cmake && has ctest || need wanted cmake "cmake and ctest, for the C tests"
+    has ctest || need wanted cmake "cmake with ctest, for the C tests"
     has pkg-config || need wanted pkg-config "pkg-config, for the packaging and Go tests"
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1 ||
         need wanted python3-venv "Python's venv, for the comparison with mlx-lm"

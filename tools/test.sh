@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every test there is, goes on after a failing suite, and ends with what was skipped and a count.
-# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package parity; none: all
+# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package; none: all
 #
 # A suite says `skipped: NAME: WHY` for what it leaves out. Its counts are read from the closing lines of
 # Cargo, ctest, Go and Swift, or from a line `N passed, N failed`. A suite that ends badly without having
@@ -14,40 +14,34 @@ logs=$target/test
 stage=$target/stage
 features=""
 [ "${CUDA:-}" != 1 ] || features="--features cuda"
-suites=${*:-rust c valgrind go swift package parity}
+suites=${*:-rust c valgrind go swift package}
 passed=0
 failed=0
 : >"$logs/skipped"
 : >"$logs/failed"
 
-# What programs need to find the staged library; tests for the model.
-export PKG_CONFIG_PATH="$stage/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
-export MLXRT_STAGE="$stage"
-MLXRT_TEST_MODEL=$(pwd)/demo/model
-export MLXRT_TEST_MODEL
-go_tests() { # go_tests FOLDER...: the library is found by the loader's own variable, as in a user's program
-    (
-        export LD_LIBRARY_PATH="$stage/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-        export DYLD_LIBRARY_PATH="$stage/lib" GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
-        cd "$1" && go vet ./... && go test -race -v -timeout 15m ./...
-    )
-}
+# Nothing may hang for ever; ctest and Go have limits of their own for each test.
+limit=""
+! command -v timeout >/dev/null || limit="timeout --kill-after=30 2400"
+processors=$(getconf _NPROCESSORS_ONLN || echo 2)
 
 skip() { # skip NAME WHY
     echo "skipped: $1: $2"
 }
 
 run_rust() {
-    # shellcheck disable=SC2086 # no word or two
-    cargo test --release --locked $features -- --show-output
+    # shellcheck disable=SC2086 # several words or none
+    $limit cargo test --release --locked $features -- --show-output
 }
 
 configure_c() {
-    cmake -S tests/c -B "$target/ctest" -DCMAKE_PREFIX_PATH="$stage" -DMLXRT_TEST_MODEL="$MLXRT_TEST_MODEL" \
-        >"$logs/cmake" 2>&1 && cmake --build "$target/ctest" --parallel 2 >>"$logs/cmake" 2>&1 || {
-        cat "$logs/cmake"
-        return 1
-    }
+    {
+        cmake -S tests/c -B "$target/ctest" -DCMAKE_PREFIX_PATH="$stage" \
+            -DMLXRT_TEST_MODEL="${MLXRT_TEST_MODEL:-$(pwd)/demo/model}" &&
+            cmake --build "$target/ctest" --parallel "$processors"
+    } >"$logs/cmake" 2>&1 && return
+    cat "$logs/cmake"
+    return 1
 }
 ctest_and_skips() { # ctest ARGUMENTS, then the skipped lines that it hides
     ctest --test-dir "$target/ctest" --output-on-failure "$@"
@@ -62,12 +56,19 @@ run_c() {
 run_valgrind() {
     command -v ctest >/dev/null || { skip valgrind "no cmake"; return 0; }
     valgrind -q true >/dev/null 2>&1 || { skip valgrind "no valgrind"; return 0; }
-    configure_c && ctest_and_skips -L valgrind --parallel 2
+    configure_c && ctest_and_skips -L valgrind --parallel "$processors"
 }
 
 run_go() {
     folder=$(sh tools/go.sh) || { skip go "no Go 1.21 or newer"; return 0; }
-    PATH=$folder:$PATH go_tests bindings/go
+    (
+        PATH=$folder:$PATH
+        export GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
+        export PKG_CONFIG_PATH="$stage/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
+        # As a user's program finds a library that lies in no folder of the system's.
+        export LD_LIBRARY_PATH="$stage/lib" DYLD_LIBRARY_PATH="$stage/lib"
+        cd bindings/go && go test -race -v -timeout 15m ./...
+    )
 }
 
 run_swift() {
@@ -75,16 +76,13 @@ run_swift() {
         skip swift "no Swift here; \`make test SWIFT=1\` fetches one"
         return 0
     fi
-    sh tools/swift.sh test
+    # shellcheck disable=SC2086
+    $limit sh tools/swift.sh test
 }
 
 run_package() {
-    sh tests/package.sh
-}
-
-run_parity() {
-    [ -e tests/parity/run.sh ] || { skip parity "tests/parity/run.sh does not exist"; return 0; }
-    sh tests/parity/run.sh
+    # shellcheck disable=SC2086
+    $limit sh tests/package.sh
 }
 
 count() { # count LOG: prints "PASSED FAILED" from the closing lines

@@ -287,6 +287,30 @@ func TestManyGoroutines(t *testing.T) {
 	group.Wait()
 }
 
+// A loop that takes its time does not hold up other goroutines.
+func TestSlowLoop(t *testing.T) {
+	model := demo(t)
+	slow := model.StreamChat(context.Background(), ask(longStory), mlxrt.WithMaxTokens(4))
+	for range slow.Tokens() {
+		done := make(chan error)
+		go func() {
+			_, err := model.StreamChat(context.Background(), ask(longStory), mlxrt.WithMaxTokens(8)).Text()
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the other goroutine waits for the loop")
+		}
+	}
+	if slow.Err() != nil {
+		t.Error(slow.Err())
+	}
+}
+
 // The model may be used in the loop over its own tokens.
 func TestNested(t *testing.T) {
 	model := demo(t)

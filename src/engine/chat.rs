@@ -6,12 +6,12 @@ use crate::error::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value as Jinja, context};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// system, user, assistant, or what else the template knows.
     pub role: String,
@@ -66,6 +66,17 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> std::result::Result<(), _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
+        environment.add_function(
+            "strftime_now",
+            |format: String| -> std::result::Result<String, minijinja::Error> {
+                use std::fmt::Write;
+                let mut text = String::new();
+                match write!(text, "{}", chrono::Local::now().format(&format)) {
+                    Ok(()) => Ok(text),
+                    Err(_) => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "not a date format")),
+                }
+            },
+        );
         environment.add_filter("tojson", to_json);
         environment
             .add_template_owned(NAME, source)
@@ -79,6 +90,9 @@ impl ChatTemplate {
         let variables = context! {
             messages => Jinja::from(Serde(messages)),
             add_generation_prompt,
+            // Hugging Face defines these two always; templates ask whether they are none.
+            tools => (),
+            documents => (),
             bos_token => &self.bos_token,
             eos_token => &self.eos_token,
         };

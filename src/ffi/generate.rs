@@ -232,7 +232,7 @@ fn emit(token: &Token, callback: mlxrt_token_callback, user_data: *mut c_void) -
     let token = mlxrt_token {
         id: token.id.unwrap_or(-1),
         logprob: token.logprob,
-        text: token.text.as_ptr().cast(),
+        text: if token.text.is_empty() { c"".as_ptr() } else { token.text.as_ptr().cast() },
         text_len: token.text.len(),
     };
     // SAFETY: the caller's function with the caller's data, on the caller's thread.

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Numbers are never used twice, over all tables. They are odd, which no real object's address is.
-static NEXT: AtomicUsize = AtomicUsize::new(1);
+/// Numbers are never used twice, over all tables. They are odd, which no real object's address is, and
+/// above the first pages, where Go takes a pointer for a corrupt one.
+static NEXT: AtomicUsize = AtomicUsize::new(0x1_0001);
 
 /// The live objects of one kind. `C` is the opaque type of the header.
 pub(super) struct Table<C, T> {

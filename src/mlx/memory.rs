@@ -28,7 +28,8 @@ pub fn active() -> Result<usize> {
 
 /// The highest value of [`active`] since the start or the last [`reset_peak`].
 pub fn peak() -> Result<usize> {
-    read(sys::mlx_get_peak_memory)
+    // MLX's reset sets the peak to 0 and not to what is in use.
+    Ok(read(sys::mlx_get_peak_memory)?.max(active()?))
 }
 
 /// Bytes that MLX keeps for reuse.

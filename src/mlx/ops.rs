@@ -52,6 +52,8 @@ binary! {
     multiply => mlx_multiply;
     /// Quotient, broadcasting.
     divide => mlx_divide;
+    /// `a` to the power of `b`, broadcasting.
+    power => mlx_power;
     /// `a >= b`, broadcasting.
     greater_equal => mlx_greater_equal;
     /// `a < b`, broadcasting.
@@ -67,6 +69,12 @@ unary! {
     tanh => mlx_tanh;
     /// Elementwise square.
     square => mlx_square;
+}
+
+/// `c + a @ b`, with the sum inside the product's accumulation.
+pub fn addmm(c: &Array, a: &Array, b: &Array) -> Result<Array> {
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe { sys::mlx_addmm(out, c.raw(), a.raw(), b.raw(), 1.0, 1.0, s) })
 }
 
 /// The same data with another element type.

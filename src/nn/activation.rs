@@ -1,7 +1,7 @@
 //! Activation functions of gated MLPs.
 
 use crate::error::Result;
-use crate::mlx::{Array, ops};
+use crate::mlx::{Array, Dtype, ops};
 
 /// An elementwise non-linearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,20 +13,27 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies the function.
+    /// Applies the function; the result has x's type.
     pub fn apply(self, x: &Array) -> Result<Array> {
-        // Constants take x's type: a float32 one would turn the whole computation into float32.
-        let constant = |value: f32| ops::astype(&Array::scalar(value)?, x.dtype());
         match self {
             Activation::Silu => ops::multiply(x, &ops::sigmoid(x)?),
-            Activation::GeluTanh => {
-                let cube = ops::multiply(&ops::square(x)?, x)?;
-                let inner = ops::add(x, &ops::multiply(&cube, &constant(0.044715)?)?)?;
-                let root = (2.0 / std::f32::consts::PI).sqrt();
-                let tanh = ops::tanh(&ops::multiply(&inner, &constant(root)?)?)?;
-                let half = ops::multiply(x, &constant(0.5)?)?;
-                ops::multiply(&half, &ops::add(&tanh, &constant(1.0)?)?)
-            }
+            Activation::GeluTanh => gelu_tanh(x),
         }
     }
+}
+
+/// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`.
+fn gelu_tanh(x: &Array) -> Result<Array> {
+    // Constants take x's type: a float32 one would turn the whole computation into float32.
+    let constant = |value: f32| ops::astype(&Array::scalar(value)?, x.dtype());
+    // Two products would round twice in 16 bits; pow is slow, which float32 need not pay for.
+    let cube = match x.dtype() {
+        Dtype::F32 => ops::multiply(&ops::square(x)?, x)?,
+        _ => ops::power(x, &constant(3.0)?)?,
+    };
+    let inner = ops::add(x, &ops::multiply(&cube, &constant(0.044715)?)?)?;
+    let root = (2.0 / std::f32::consts::PI).sqrt();
+    let tanh = ops::tanh(&ops::multiply(&inner, &constant(root)?)?)?;
+    let half = ops::multiply(x, &constant(0.5)?)?;
+    ops::multiply(&half, &ops::add(&tanh, &constant(1.0)?)?)
 }

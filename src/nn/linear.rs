@@ -3,7 +3,7 @@
 use super::Weights;
 use crate::error::Result;
 use crate::mlx::ops::{self, Quantization};
-use crate::mlx::{Array, Device, thread_device};
+use crate::mlx::{Array, Device, Dtype, thread_device};
 
 /// A weight matrix `[out, in]`.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ impl Matrix {
             Matrix::Dense(weight) => ops::matmul(x, &ops::transpose(weight, &[1, 0])?),
             Matrix::Quantized { packed, scales, biases, quantization } => {
                 let rows = x.size() / x.dim(-1) as usize;
-                if rows >= CPU_DEQUANTIZE_ROWS && thread_device()? == Device::Cpu {
+                let blas = scales.dtype() == Dtype::F32 && thread_device()? == Device::Cpu;
+                if blas && rows >= CPU_DEQUANTIZE_ROWS {
                     let weight = ops::dequantize(packed, scales, biases, *quantization)?;
                     return ops::matmul(x, &ops::transpose(&weight, &[1, 0])?);
                 }
@@ -64,10 +65,10 @@ impl Linear {
 
     /// Maps the last axis.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        let y = self.matrix.forward(x)?;
-        match &self.bias {
-            Some(bias) => ops::add(&y, bias),
-            None => Ok(y),
+        match (&self.matrix, &self.bias) {
+            (Matrix::Dense(weight), Some(bias)) => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
+            (matrix, Some(bias)) => ops::add(&matrix.forward(x)?, bias),
+            (matrix, None) => matrix.forward(x),
         }
     }
 }

@@ -30,6 +30,10 @@ const char *model_folder(void) {
     return folder;
 }
 
+bool short_run(void) {
+    return getenv("MLXRT_TEST_SHORT") != NULL;
+}
+
 mlxrt_status load(const char *folder, mlxrt_model **out) {
     return mlxrt_model_load(folder, strlen(folder), NULL, out);
 }

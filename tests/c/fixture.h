@@ -10,6 +10,9 @@
 // The folder of the demo model, from the environment.
 const char *model_folder(void);
 
+// Whether to generate less: valgrind is fifty times slower, and the plain run does the whole.
+bool short_run(void);
+
 // The demo model, loaded at first use. Freed by end_of_tests.
 mlxrt_model *shared_model(void);
 

@@ -18,6 +18,9 @@ TEST(max_tokens_ends_it) {
 }
 
 TEST(max_tokens_is_256_by_default) {
+    if (short_run()) {
+        return;
+    }
     mlxrt_generate_options options = {.struct_size = sizeof options, .ignore_end = 1};
     mlxrt_generate_result result = {.struct_size = sizeof result};
     REQUIRE_OK(continue_text(shared_model(), "Once upon a time", &options, NULL, &result));
@@ -93,28 +96,28 @@ TEST(a_stop_token_ends_it_and_is_left_out) {
 
 TEST(the_end_token_is_no_text_unless_ignored) {
     answer out = {0}, on = {0};
-    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 40, .ignore_end = 1};
+    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 20, .ignore_end = 1};
     mlxrt_generate_result result = {.struct_size = sizeof result};
     REQUIRE_OK(ask(shared_model(), FRANCE, NULL, &out, NULL));
     CHECK(strstr(out.text, "<|im_end|>") == NULL);
     REQUIRE_OK(ask(shared_model(), FRANCE, &options, &on, &result));
-    CHECK_INT(result.generated_tokens, 40);
+    CHECK_INT(result.generated_tokens, 20);
     CHECK(strncmp(on.text, out.text, out.len) == 0);
 }
 
 TEST(greedy_is_the_same_each_time) {
     answer first = {0}, second = {0};
-    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 40, .ignore_end = 1};
+    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 20, .ignore_end = 1};
     REQUIRE_OK(continue_text(shared_model(), "Once upon a time", &options, &first, NULL));
     REQUIRE_OK(continue_text(shared_model(), "Once upon a time", &options, &second, NULL));
     CHECK(strcmp(first.text, second.text) == 0);
 }
 
-// Forty sampled tokens.
+// Some sampled tokens.
 static answer sample(mlxrt_generate_options options) {
     answer out = {0};
     options.struct_size = sizeof options;
-    options.max_tokens = 40;
+    options.max_tokens = short_run() ? 12 : 40;
     options.ignore_end = 1;
     CHECK_OK(continue_text(shared_model(), "Once upon a time", &options, &out, NULL));
     return out;
@@ -152,7 +155,7 @@ TEST(filters_that_leave_one_token_are_greedy) {
 }
 
 TEST(a_penalty_prevents_repetition) {
-    mlxrt_generate_options options = {.repetition_penalty = 1000, .repetition_window = 1000};
+    mlxrt_generate_options options = {.repetition_penalty = 100, .repetition_window = 1000};
     answer out = sample(options);
     for (size_t i = 1; i < out.id_count; i++) {
         for (size_t k = 0; k < i; k++) {
@@ -165,11 +168,11 @@ TEST(a_penalty_prevents_repetition) {
 
 // At this temperature tokens come nearly at random: bytes of broken characters among them.
 TEST(random_tokens_stream_as_whole_utf8) {
-    for (uint64_t seed = 1; seed <= 5; seed++) {
+    for (uint64_t seed = 1; seed <= (short_run() ? 2 : 5); seed++) {
         answer out = sample((mlxrt_generate_options){.temperature = 50, .seed = seed});
         CHECK_INT(out.broken, 0);
         CHECK(is_utf8(out.text, out.len));
-        CHECK_INT(out.id_count, 40);
+        CHECK(out.id_count >= 12);
     }
 }
 

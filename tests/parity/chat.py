@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BOS, EOS = "<bos!>", "<eos!>"
 
 
-def render_all(tokenizer: PreTrainedTokenizerFast, template: str | None, source: dict) -> list[dict]:
+def render_all(
+    tokenizer: PreTrainedTokenizerFast, template: str | None, source: dict
+) -> list[dict[str, Any]]:
     """Every conversation through one template, with and without the answer's beginning."""
     common = source | {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
     return [
@@ -63,7 +65,7 @@ def template_chats(folder: Path) -> list[dict]:
     )
     chats = []
     for file in files:
-        found = render_all(tokenizer, file.read_text(), {"template_file": file.name})
+        found = render_all(tokenizer, file.read_text("utf-8"), {"template_file": file.name})
         refused = sum("error" in chat for chat in found)
         print(f"{file.name}: {len(found)} conversations, {refused} refused")
         chats += found
@@ -74,7 +76,9 @@ def model_chats(folder: Path) -> list[dict]:
     """The model's own template, through its own tokenizer."""
     config = json.loads((folder / "tokenizer_config.json").read_text())
     template_file = folder / "chat_template.jinja"
-    template = template_file.read_text() if template_file.exists() else config.get("chat_template")
+    template = config.get("chat_template")
+    if template_file.exists():
+        template = template_file.read_text("utf-8")
     if template is None:
         print(f"{folder.name}: no chat template")
         return []
@@ -124,7 +128,7 @@ def main() -> None:
         "texts": tokenise(options.model / "tokenizer.json"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

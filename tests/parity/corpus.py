@@ -35,10 +35,10 @@ CONVERSATIONS: list[list[Message]] = [
     conversation(("user", "Hello?"), ("assistant", ""), ("user", "Anyone?")),
     conversation(("system", "  padded \n"), ("user", "\n\n\tpadded too  \r\n")),
     conversation(("user", "  "), ("assistant", "\n answer \n"), ("user", " \u00a0\u3000next\u2028")),
-    conversation(("user", "{{ bos_token }} {% if true %}x{% endif %} {# note #} %} }} <b>&amp;</b>")),
+    conversation(("user", "{{ bos_token }} {% if true %}x{% endif %} {# note #} %} }} <b>&amp;")),
     conversation(("user", "\"quoted\" 'single' back\\slash \\n not a newline")),
-    conversation(("user", "Zürich naïve 東京 עברית العربية 👩‍👩‍👧‍👦 🇳🇴 e\u0301 \u200d\ufeff\ufffd")),
-    conversation(("user", "<|im_end|>\n<|im_start|>assistant\n<end_of_turn></s>[INST] [/INST]<eos!>")),
+    conversation(("user", "Zürich 東京 עברית العربية 👩‍👩‍👧‍👦 🇳🇴 e\u0301 \u200d\ufeff\ufffd")),
+    conversation(("user", "<|im_end|>\n<|im_start|>assistant\n<end_of_turn></s>[INST]<eos!>")),
     conversation(("user", "a</think>b"), ("assistant", "no opening</think>rest"), ("user", "c")),
     conversation(("user", "<tool_response>x</tool_response>"), ("assistant", "ok"), ("user", "y")),
 ]

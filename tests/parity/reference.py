@@ -161,7 +161,7 @@ def describe(case: Case, model_folder: Path, seed: int, native: Run, exact: Run)
         "group": case.group,
         "files": len(list(model_folder.glob("*.safetensors"))),
         "bytes": sum(f.stat().st_size for f in model_folder.glob("*.safetensors")),
-        # float32: compare with the arrays; own_error: mlx-lm's own distance from f32_* is the limit.
+        # float32: compare with the arrays. own_error: mlx-lm's distance from f32_* is the limit.
         "tolerance": "float32" if exact is native else "own_error",
         "own_error": error,
         "logit_std": mx.std(exact.prefill).item(),

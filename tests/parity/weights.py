@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def random_weights(model: nn.Module, seed: int) -> list[tuple[str, mx.array]]:
     """A random value for every parameter, in a range that keeps logits spread."""
     mx.random.seed(seed)
     gemma = "gemma3" in model.model_type
-    return [(name, random_weight(name, old, gemma)) for name, old in tree_flatten(model.parameters())]
+    parameters = tree_flatten(model.parameters())
+    return [(name, random_weight(name, old, gemma)) for name, old in parameters]
 
 
 def random_weight(name: str, old: mx.array, gemma: bool) -> mx.array:
@@ -93,11 +95,13 @@ def quantise(model: nn.Module, config: dict, case: Case) -> tuple[nn.Module, dic
 
     predicate = bits_of if case.overrides else None
     with contextlib.redirect_stdout(io.StringIO()):
-        return mlx_lm.quantize_model(model, config, case.group, case.bits, quant_predicate=predicate)
+        return mlx_lm.quantize_model(
+            model, config, case.group, case.bits, quant_predicate=predicate
+        )
 
 
 @contextlib.contextmanager
-def sharded(count: int):
+def sharded(count: int) -> Iterator[None]:
     """Makes mlx-lm cut weights into `count` files, however small they are."""
     original = mlx_lm.make_shards
 

@@ -1,0 +1,53 @@
+//! What the Rust tests share.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The model that ships with the project.
+pub fn demo_model() -> PathBuf {
+    root().join("demo/model")
+}
+
+/// A folder for what tests make, kept between runs.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The line that `make test` collects.
+pub fn skip(name: &str, why: &str) {
+    println!("skipped: {name}: {why}");
+}
+
+/// Runs a script of tests/parity with the Python that has mlx-lm; `None`: it cannot be had here, and
+/// that was said. One test at a time makes the environment.
+pub fn python(test: &str, script: &str, args: &[&str]) -> Option<()> {
+    static ENVIRONMENT: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let folder = root().join("tests/parity");
+    let venv = scratch("venv");
+    let made = {
+        let _one = ENVIRONMENT.lock();
+        Command::new("sh").arg(folder.join("venv.sh")).arg(&venv).output().expect("sh runs")
+    };
+    if made.status.code() == Some(3) {
+        let said = String::from_utf8_lossy(&made.stdout);
+        skip(test, said.trim().strip_prefix("skipped: parity: ").unwrap_or(said.trim()));
+        return None;
+    }
+    assert!(made.status.success(), "venv.sh: {}", String::from_utf8_lossy(&made.stderr));
+    let output = Command::new(venv.join("bin/python")).arg(folder.join(script)).args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{script} failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(())
+}

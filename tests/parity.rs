@@ -1,0 +1,165 @@
+//! Logits and greedy tokens against mlx-lm's, computed live on the same random weights
+//! (tests/parity/reference.py says what the reference holds).
+
+mod common;
+
+use mlxrt::engine::{LoadOptions, load_for_tests};
+use mlxrt::mlx::{Array, Device, Dtype, io, ops};
+use mlxrt::models::{Model, REGISTRY};
+use mlxrt::nn::{KvCache, Pass};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// float32: the largest difference, as a part of the largest logit.
+const TOLERANCE: f32 = 1e-4;
+
+/// In a 16-bit type two correct orders of rounding differ by chance, a little even in the mean over
+/// all logits. Mean squares are compared, as the largest of 70,000 errors is chance itself.
+const CHANCE: f32 = 1.02;
+
+#[derive(serde::Deserialize)]
+struct Case {
+    name: String,
+    architecture: String,
+    dtype: String,
+    tolerance: String,
+}
+
+type Arrays = HashMap<String, Array>;
+
+/// Runs ids behind the caches; logits of every position, row after row.
+fn feed(model: &dyn Model, ids: &[i32], caches: &mut [KvCache]) -> Vec<f32> {
+    let input = Array::from_i32(ids, &[1, ids.len() as i32]).unwrap();
+    let hidden = model.forward(&input, caches, &Pass::default()).unwrap();
+    model.logits(&hidden).unwrap().to_vec_f32().unwrap()
+}
+
+fn ids(arrays: &Arrays, name: &str) -> Vec<i32> {
+    let floats = ops::astype(&arrays[name], Dtype::F32).unwrap().to_vec_f32().unwrap();
+    floats.into_iter().map(|id| id as i32).collect()
+}
+
+fn argmax(row: &[f32]) -> i32 {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap() as i32
+}
+
+struct Ours {
+    prefill: Vec<f32>,
+    chunked: Vec<f32>,
+    decode: Vec<f32>,
+    greedy: Vec<i32>,
+}
+
+fn run(folder: &Path, dtype: Option<Dtype>, reference: &Arrays, decode_ids: &[i32]) -> Ours {
+    let options = LoadOptions { device: Some(Device::Cpu), dtype, ..Default::default() };
+    let loaded = load_for_tests(&folder.join("model"), &options).unwrap();
+    let model = &*loaded.model;
+    let vocabulary = loaded.info.vocab_size as usize;
+    let prompt = ids(reference, "prompt");
+
+    let mut caches = model.new_caches();
+    let chunked = prompt.chunks(7).flat_map(|chunk| feed(model, chunk, &mut caches)).collect();
+
+    let mut caches = model.new_caches();
+    let prefill = feed(model, &prompt, &mut caches);
+    let mut greedy = vec![argmax(&prefill[prefill.len() - vocabulary..])];
+    while greedy.len() < 64 {
+        greedy.push(argmax(&feed(model, &greedy[greedy.len() - 1..], &mut caches)));
+    }
+
+    let mut caches = model.new_caches();
+    feed(model, &prompt, &mut caches);
+    let decode = decode_ids.iter().flat_map(|id| feed(model, &[*id], &mut caches)).collect();
+    Ours { prefill, chunked, decode, greedy }
+}
+
+/// The three parts of a run that have a reference, ours and the reference's.
+fn parts<'a>(ours: &'a Ours, reference: &Arrays, prefix: &str) -> [(&'a [f32], Vec<f32>); 3] {
+    [("prefill", &ours.prefill), ("chunked", &ours.chunked), ("decode", &ours.decode)].map(
+        |(name, values)| {
+            let theirs = reference[&format!("{prefix}{name}")].to_vec_f32().unwrap();
+            assert_eq!(values.len(), theirs.len());
+            (values.as_slice(), theirs)
+        },
+    )
+}
+
+/// Largest difference as a part of the largest logit.
+fn relative_error(ours: &Ours, reference: &Arrays, prefix: &str) -> f32 {
+    let errors = parts(ours, reference, prefix).map(|(ours, theirs)| {
+        let difference = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        difference / theirs.iter().map(|b| b.abs()).fold(0.0, f32::max)
+    });
+    errors.into_iter().fold(0.0, f32::max)
+}
+
+/// Root mean square of the differences, as a part of that of the logits.
+fn rms_error(ours: &Ours, reference: &Arrays, prefix: &str) -> f32 {
+    let (mut differences, mut values) = (0.0, 0.0);
+    for (ours, theirs) in parts(ours, reference, prefix) {
+        differences += ours.iter().zip(&theirs).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        values += theirs.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>();
+    }
+    (differences / values).sqrt() as f32
+}
+
+/// What mlx-lm itself computed in the checkpoint's type.
+fn mlx_lm_native(reference: &Arrays) -> Ours {
+    let values = |name: &str| reference[name].to_vec_f32().unwrap();
+    Ours { prefill: values("prefill"), chunked: values("chunked"), decode: values("decode"), greedy: vec![] }
+}
+
+fn check(case: &Case, folder: &Path, failures: &mut Vec<String>) {
+    let reference = io::load_safetensors(&folder.join("reference.safetensors")).unwrap();
+    let decode_ids = ids(&reference, "decode_ids");
+    let mut expect = |holds: bool, what: String| {
+        if !holds {
+            failures.push(format!("{}: {what}", case.name));
+        }
+    };
+
+    // As a CPU user gets it: computed in float32, whatever the checkpoint's type.
+    let exact_prefix = if case.tolerance == "float32" { "" } else { "f32_" };
+    let ours = run(folder, None, &reference, &decode_ids);
+    let error = relative_error(&ours, &reference, exact_prefix);
+    let theirs = ids(&reference, &format!("{exact_prefix}greedy64"));
+    let equal = ours.greedy.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+    expect(error <= TOLERANCE, format!("float32: relative error {error:.2e}, at most {TOLERANCE:.0e}"));
+    expect(equal == 64, format!("float32: {equal} of 64 greedy tokens equal"));
+    print!("{:24} {:12} {error:9.1e} {equal:3}/64", case.name, case.architecture);
+
+    // As a GPU user gets it: computed in the checkpoint's own type.
+    if case.dtype != "float32" {
+        let dtype = if case.dtype == "bfloat16" { Dtype::BF16 } else { Dtype::F16 };
+        let native = rms_error(&run(folder, Some(dtype), &reference, &decode_ids), &reference, "f32_");
+        let limit = rms_error(&mlx_lm_native(&reference), &reference, "f32_");
+        expect(
+            native <= limit * CHANCE,
+            format!("{}: rms error {native:.3e}, mlx-lm's own is {limit:.3e}", case.dtype),
+        );
+        print!("   {}: rms {native:.2e}, mlx-lm {limit:.2e}", case.dtype);
+    }
+    println!();
+}
+
+#[test]
+fn every_architecture_computes_what_mlx_lm_computes() {
+    let out = common::scratch("parity");
+    let Some(()) = common::python("parity with mlx-lm", "reference.py", &[out.to_str().unwrap()]) else {
+        return;
+    };
+    let text = std::fs::read_to_string(out.join("cases.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
+
+    let mut failures = vec![];
+    println!("case                     architecture  f32 error greedy");
+    for case in &cases {
+        check(case, &out.join(&case.name), &mut failures);
+    }
+    for (architecture, _) in REGISTRY {
+        if !cases.iter().any(|case| case.architecture == *architecture) {
+            failures.push(format!("{architecture}: registered, but has no parity case"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
