@@ -150,9 +150,11 @@ fn link(mlx: &Path) {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libmlxrt.so.{major}");
     // Where `make install` puts MLX, so the installed folder can be moved.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN/mlxrt/mlx/lib");
-    // Test programs run from the target folder only. MLX's CUDA build needs a driver at run time alone.
-    println!("cargo:rustc-link-arg-tests=-Wl,-rpath,{}", mlx.join("lib").display());
-    println!("cargo:rustc-link-arg-tests=-Wl,--allow-shlib-undefined");
+    // Tests and examples run from the target folder only. MLX's CUDA build needs a driver at run time alone.
+    for kind in ["tests", "examples"] {
+        println!("cargo:rustc-link-arg-{kind}=-Wl,-rpath,{}", mlx.join("lib").display());
+        println!("cargo:rustc-link-arg-{kind}=-Wl,--allow-shlib-undefined");
+    }
 }
 
 fn generate_header(root: &Path, out: &Path) {

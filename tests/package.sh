@@ -83,8 +83,15 @@ by_pkg_config() {
     expect "$(pkg-config --modversion mlxrt)" "^$version\$" || return 1
     # eval, since pkg-config escapes the space.
     (eval "set -- $(pkg-config --cflags --libs mlxrt)" &&
-        cc -std=c11 -Wall -Werror examples/hello.c -o "$work/hello" "$@" -Wl,-rpath,"$work/second place/lib") &&
+        cc -std=c11 -Wall -Werror examples/hello.c -o "$work/hello" "$@" \
+            -Wl,-rpath,"$work/second place/lib") &&
         says_paris "$work/hello"
+}
+readme_program() { # as it stands there: it loads demo/model of the current folder
+    awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' README.md >"$work/readme.c" || return 1
+    place="$work/second place"
+    cc -std=c11 -Wall -Wextra -Werror "$work/readme.c" -o "$work/readme" -I"$place/include" \
+        -L"$place/lib" -lmlxrt -Wl,-rpath,"$place/lib" && says_paris "$work/readme"
 }
 by_cmake() {
     cmake -S examples -B "$work/build" -DCMAKE_PREFIX_PATH="$work/second place" &&
@@ -133,6 +140,7 @@ if has cmake; then
 else
     skip "a program by CMake" "no cmake"
 fi
+check "the README's C program" readme_program
 check "DESTDIR" destdir
 check "the static library" static_library
 

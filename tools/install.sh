@@ -89,7 +89,7 @@ if [ "${STATIC:-}" = 1 ]; then # a program then links -lmlx -lstdc++ too: pkg-co
     file "$built/libmlxrt.a" "$lib/libmlxrt.a"
 fi
 file include/mlxrt.h "$prefix/include/mlxrt.h"
-for licence in LICENSE*; do
+for licence in LICENSE* THIRD_PARTY.md; do
     [ ! -e "$licence" ] || file "$licence" "$prefix/share/licenses/mlxrt/$licence"
 done
 fill cmake/mlxrt.pc.in "$lib/pkgconfig/mlxrt.pc"

@@ -58,36 +58,40 @@ for group; do
     esac
 done
 
-has cargo || {
-    echo "setup.sh: Rust 1.88 or newer is missing (cargo is not on the PATH); rustup installs it" >&2
-    exit 1
-}
+# No package: Debian's and Ubuntu's Rust is too old.
+rust=yes
+has cargo || rust=no
 
-packages="$required$wanted"
-if [ -n "$packages" ]; then
-    # shellcheck disable=SC2086 # a list of words
-    packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')
+# shellcheck disable=SC2086 # a list of words
+packages=$(printf '%s\n' $required $wanted | sort -u | tr '\n' ' ')
+install() {
     root=""
     [ "$(id -u)" = 0 ] || root="sudo -n"
-    if has apt-get && { [ -z "$root" ] || sudo -n true 2>/dev/null; }; then
-        echo "installing $packages" >&2
-        # shellcheck disable=SC2086
-        $root apt-get update -qq &&
-            $root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
-        status=$?
-    else
-        status=1
-    fi >&2
-    if [ "$status" != 0 ]; then
-        {
-            echo "setup.sh: missing here:$names"
-            if has brew; then
-                echo "install it with: brew install $packages"
-            else
-                echo "install it with: sudo apt-get install $packages"
-            fi
-        } >&2
-        [ -z "$required" ] || exit 1
+    has apt-get || return 1
+    [ -z "$root" ] || sudo -n true 2>/dev/null || return 1
+    echo "installing $packages"
+    # shellcheck disable=SC2086 # lists of words
+    $root apt-get update -qq &&
+        $root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
+}
+if [ -n "$required$wanted" ] && install >&2; then
+    required=""
+    wanted=""
+    names=""
+fi
+if [ -n "$required$wanted" ] || [ $rust = no ]; then
+    {
+        [ $rust = yes ] || names="$names
+  Rust 1.88 or newer (cargo is not on the PATH), which rustup installs"
+        echo "setup.sh: missing here:$names"
+        if [ -n "$required$wanted" ]; then
+            manager="sudo apt-get install"
+            ! has brew || manager="brew install"
+            echo "install it with: $manager $packages"
+        fi
+    } >&2
+    if [ -n "$required" ] || [ $rust = no ]; then
+        exit 1
     fi
 fi
 

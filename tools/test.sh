@@ -17,8 +17,11 @@ features=""
 suites=${*:-rust c valgrind go swift package}
 passed=0
 failed=0
-: >"$logs/skipped"
-: >"$logs/failed"
+# Of this run alone: another one may go on beside it.
+notes=$(mktemp -d)
+trap 'rm -rf "$notes"' EXIT
+: >"$notes/skipped"
+: >"$notes/failed"
 
 # Nothing may hang for ever; ctest and Go have limits of their own for each test.
 limit=""
@@ -30,8 +33,9 @@ skip() { # skip NAME WHY
 }
 
 run_rust() {
+    # Cargo gives the library's own unit tests no path to MLX.
     # shellcheck disable=SC2086 # several words or none
-    $limit cargo test --release --locked $features -- --show-output
+    LD_LIBRARY_PATH="$stage/lib/mlxrt/mlx/lib" $limit cargo test --release --locked $features -- --show-output
 }
 
 configure_c() {
@@ -132,21 +136,21 @@ skips() { # skips LOG: every skipped line, and what Cargo and Go say in their ow
 suite() {
     log=$logs/$1.log
     printf '\n=== %s\n' "$1"
-    { "run_$1" 2>&1; echo $? >"$logs/status"; } | tee "$log"
-    status=$(cat "$logs/status")
-    skips "$log" >"$logs/skips"
-    cat "$logs/skips" >>"$logs/skipped"
+    { "run_$1" 2>&1; echo $? >"$notes/status"; } | tee "$log"
+    status=$(cat "$notes/status")
+    skips "$log" >"$notes/skips"
+    cat "$notes/skips" >>"$notes/skipped"
     # shellcheck disable=SC2046 # two numbers
     set -- "$1" $(count "$log")
     if [ "$status" != 0 ] && [ "$3" = 0 ]; then
         set -- "$1" "$2" 1
-    elif [ "$2" = 0 ] && [ "$3" = 0 ] && [ ! -s "$logs/skips" ]; then
+    elif [ "$2" = 0 ] && [ "$3" = 0 ] && [ ! -s "$notes/skips" ]; then
         echo "$1 ran no test"
         set -- "$1" 0 1
     fi
     passed=$((passed + $2))
     failed=$((failed + $3))
-    [ "$3" = 0 ] || echo "failed: $1: $3, see $log" >>"$logs/failed"
+    [ "$3" = 0 ] || echo "failed: $1: $3, see $log" >>"$notes/failed"
 }
 
 printf '=== build\n'
@@ -156,12 +160,12 @@ if cargo build --release --locked $features && DESTDIR='' sh tools/install.sh "$
         suite "$name"
     done
 else
-    echo "failed: build: nothing was tested" >>"$logs/failed"
+    echo "failed: build: nothing was tested" >>"$notes/failed"
     failed=1
 fi
 
 printf '\n=== summary\n'
-sort -u "$logs/skipped"
-cat "$logs/failed"
-echo "$passed passed, $failed failed, $(sort -u "$logs/skipped" | grep -c .) skipped"
+sort -u "$notes/skipped"
+cat "$notes/failed"
+echo "$passed passed, $failed failed, $(sort -u "$notes/skipped" | grep -c .) skipped"
 [ "$failed" = 0 ]
