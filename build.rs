@@ -23,7 +23,7 @@ fn main() {
     let mlx_c = mlx_c_sources();
     compile_mlx_c(&mlx, &mlx_c);
     generate_bindings(&root, &out, &mlx, &mlx_c);
-    link(&mlx);
+    link(&out, &mlx);
 }
 
 /// The folder with `include/` and `lib/libmlx.so`.
@@ -142,19 +142,20 @@ fn gcc_include() -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_string()
 }
 
-fn link(mlx: &Path) {
+fn link(out: &Path, mlx: &Path) {
     let major = env::var("CARGO_PKG_VERSION_MAJOR").unwrap();
-    println!("cargo:rustc-link-search=native={}", mlx.join("lib").display());
+    // Cargo lets test programs find libraries in folders of its own alone, so MLX gets a link there.
+    let link = out.join("mlx");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(std::path::absolute(mlx).unwrap(), &link).expect("OUT_DIR is writable");
+    println!("cargo:rustc-link-search=native={}", link.join("lib").display());
     println!("cargo:rustc-link-lib=dylib=mlx");
     println!("cargo:rustc-link-lib=dylib=stdc++");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libmlxrt.so.{major}");
     // Where `make install` puts MLX, so the installed folder can be moved.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN/mlxrt/mlx/lib");
-    // Tests and examples run from the target folder only. MLX's CUDA build needs a driver at run time alone.
-    for kind in ["tests", "examples"] {
-        println!("cargo:rustc-link-arg-{kind}=-Wl,-rpath,{}", mlx.join("lib").display());
-        println!("cargo:rustc-link-arg-{kind}=-Wl,--allow-shlib-undefined");
-    }
+    // MLX's CUDA build needs a driver, but at run time alone.
+    println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
 }
 
 fn generate_header(root: &Path, out: &Path) {

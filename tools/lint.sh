@@ -49,7 +49,8 @@ go_format() {
 }
 go_vet() {
     stage=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/stage
-    PKG_CONFIG_PATH=$stage/lib/pkgconfig GOTOOLCHAIN=${GOTOOLCHAIN:-auto} sh -c 'cd bindings/go && go vet ./...'
+    PKG_CONFIG_PATH=$stage/lib/pkgconfig GOTOOLCHAIN=${GOTOOLCHAIN:-auto} \
+        CGO_CPPFLAGS="-DMLXRT_BUILD_KEY=$(echo "$stage" | cksum | cut -d' ' -f1)" sh -c 'cd bindings/go && go vet ./...'
 }
 trailing_space() {
     ! git grep -nI '[[:space:]]$' -- ':!demo/model' ':!*.supp'

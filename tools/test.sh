@@ -69,6 +69,9 @@ run_go() {
         PATH=$folder:$PATH
         export GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
         export PKG_CONFIG_PATH="$stage/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
+        # Go's build cache knows neither what pkg-config says nor the header: both must change its key.
+        key=$({ echo "$stage"; cat "$stage/include/mlxrt.h"; } | cksum | cut -d' ' -f1)
+        export CGO_CPPFLAGS="-DMLXRT_BUILD_KEY=$key"
         # As a user's program finds a library that lies in no folder of the system's.
         export LD_LIBRARY_PATH="$stage/lib" DYLD_LIBRARY_PATH="$stage/lib"
         cd bindings/go && go test -race -v -timeout 15m ./...
