@@ -12,6 +12,9 @@ target := $(or $(CARGO_TARGET_DIR),target)
 stage := $(abspath $(target)/stage)
 variant := $(if $(filter 1,$(CUDA)),cuda,cpu)
 features := $(if $(filter 1,$(CUDA)),--features cuda)
+# MLX's CUDA build needs the driver, which the machine that links may lack.
+comma := ,
+link_flags := $(if $(filter 1,$(CUDA)),-Wl$(comma)--allow-shlib-undefined)
 export CUDA SWIFT STATIC
 # Cargo builds MLX's bindings anew whenever this changes, from unset to empty too.
 ifneq ($(MLX_ROOT),)
@@ -36,8 +39,7 @@ fetch:
 
 demo: build ## build everything and watch a small model answer, token by token
 	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -o $(target)/demo examples/demo.c \
-		-I$(stage)/include -L$(stage)/lib -lmlxrt -Wl,-rpath,$(stage)/lib \
-		$(if $(filter 1,$(CUDA)),-Wl$(comma)--allow-shlib-undefined)
+		-I$(stage)/include -L$(stage)/lib -lmlxrt -Wl,-rpath,$(stage)/lib $(link_flags)
 	@echo
 	@$(target)/demo demo/model
 
@@ -63,5 +65,3 @@ setup: ## install what the build and the tests need, or say what is missing
 clean: ## delete what was built; MLX and other downloads stay (target/mlx, target/tools)
 	$(CARGO) clean --release
 	rm -rf $(target)/stage $(target)/test $(target)/demo
-
-comma := ,

@@ -33,9 +33,8 @@ skip() { # skip NAME WHY
 }
 
 run_rust() {
-    # Cargo gives the library's own unit tests no path to MLX.
     # shellcheck disable=SC2086 # several words or none
-    LD_LIBRARY_PATH="$stage/lib/mlxrt/mlx/lib" $limit cargo test --release --locked $features -- --show-output
+    $limit cargo test --release --locked $features -- --show-output
 }
 
 configure_c() {

@@ -1,5 +1,5 @@
 //! Loading and running models. [`Model`] is what callers on any thread use; each has one engine
-//! thread ([`worker`]) that owns everything of MLX. Requests go to it over a channel and tokens come
+//! thread (`worker`) that owns everything of MLX. Requests go to it over a channel and tokens come
 //! back over another, to the thread that asked; text, stop strings and callbacks are that thread's
 //! work.
 

@@ -1,7 +1,7 @@
 //! The C boundary: raw pointers from callers exist here and nowhere else.
 //!
-//! Each file holds one object of the header. Every entry point runs its body in [`panic::guard`],
-//! looks handles up in a [`handle::Table`] and copies what it is given into Rust types before it
+//! Each file holds one object of the header. Every entry point runs its body in `panic::guard`,
+//! looks handles up in a `handle::Table` and copies what it is given into Rust types before it
 //! calls the engine. The conventions are written at the head of `include/mlxrt.h` (`cbindgen.toml`).
 #![allow(non_camel_case_types)]
 // What callers must uphold is the same everywhere and stands once, under POINTERS in the header.
