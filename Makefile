@@ -14,6 +14,7 @@ variant := $(if $(filter 1,$(CUDA)),cuda,cpu)
 features := $(if $(filter 1,$(CUDA)),--features cuda)
 # MLX's CUDA build needs the driver, which the machine that links may lack.
 comma := ,
+swift := $(if $(filter 1,$(SWIFT)),swift)
 link_flags := $(if $(filter 1,$(CUDA)),-Wl$(comma)--allow-shlib-undefined)
 export CUDA SWIFT STATIC
 # Cargo builds MLX's bindings anew whenever this changes, from unset to empty too.
@@ -43,10 +44,13 @@ demo: build ## build everything and watch a small model answer, token by token
 	@echo
 	@$(target)/demo demo/model
 
-test: fetch ## run every test and end with a count and the names of what was skipped
+test: ## run every test and end with a count and the names of what was skipped
+	@sh tools/setup.sh test $(swift)
+	@sh tools/fetch.sh $(variant) $(target)
 	@sh tools/test.sh
 
-lint: ## check formatting and warnings of all languages, and that the header is up to date
+lint: fetch ## check formatting and warnings of all languages, and that the header is up to date
+	@sh tools/setup.sh lint $(swift)
 	@sh tools/lint.sh
 
 header: ## write include/mlxrt.h anew from src/ffi
@@ -60,7 +64,7 @@ install: ## install into PREFIX (/usr/local), below DESTDIR if that is set; run 
 	@sh tools/install.sh "$(PREFIX)"
 
 setup: ## install what the build and the tests need, or say what is missing
-	@sh tools/setup.sh test lint
+	@sh tools/setup.sh test lint $(swift)
 
 clean: ## delete what was built; MLX and other downloads stay (target/mlx, target/tools)
 	$(CARGO) clean --release

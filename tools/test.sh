@@ -63,6 +63,7 @@ run_valgrind() {
 }
 
 run_go() {
+    command -v pkg-config >/dev/null || { skip go "no pkg-config"; return 0; }
     folder=$(sh tools/go.sh) || { skip go "no Go 1.21 or newer"; return 0; }
     (
         PATH=$folder:$PATH
