@@ -12,9 +12,9 @@ target := $(or $(CARGO_TARGET_DIR),target)
 stage := $(abspath $(target)/stage)
 variant := $(if $(filter 1,$(CUDA)),cuda,cpu)
 features := $(if $(filter 1,$(CUDA)),--features cuda)
+swift := $(if $(filter 1,$(SWIFT)),swift)
 # MLX's CUDA build needs the driver, which the machine that links may lack.
 comma := ,
-swift := $(if $(filter 1,$(SWIFT)),swift)
 link_flags := $(if $(filter 1,$(CUDA)),-Wl$(comma)--allow-shlib-undefined)
 export CUDA SWIFT STATIC
 # Cargo builds MLX's bindings anew whenever this changes, from unset to empty too.
@@ -49,7 +49,7 @@ test: ## run every test and end with a count and the names of what was skipped
 	@sh tools/fetch.sh $(variant) $(target)
 	@sh tools/test.sh
 
-lint: fetch ## check formatting and warnings of all languages, and that the header is up to date
+lint: build ## check formatting and warnings of all languages, and that the header is up to date
 	@sh tools/setup.sh lint $(swift)
 	@sh tools/lint.sh
 

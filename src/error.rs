@@ -48,4 +48,11 @@ impl Error {
     pub fn bad_file(file: &Path, what: impl std::fmt::Display) -> Self {
         Error::BadModel(format!("{}: {what}", file.display()))
     }
+
+    /// What a caught panic becomes.
+    pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Error::Internal(format!("panic: {}", text.unwrap_or("without a message")))
+    }
 }

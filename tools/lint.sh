@@ -30,9 +30,9 @@ clippy() {
     # shellcheck disable=SC2086
     cargo clippy --release --locked --all-targets $features -- -D warnings
 }
-rustdoc() {
+rustdoc() { # of everything: it is read by those who work on the library
     # shellcheck disable=SC2086
-    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps $features
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items $features
 }
 header() {
     cargo test --release --locked --quiet --test header
@@ -73,7 +73,7 @@ if has shellcheck; then check "shellcheck" shell_scripts; else skip shellcheck "
 if folder=$(sh tools/go.sh); then
     PATH=$folder:$PATH
     check "gofmt" go_format
-    check "go vet" go_vet
+    if has pkg-config; then check "go vet" go_vet; else skip "go vet" "no pkg-config"; fi
 else
     skip "gofmt, go vet" "no Go 1.21 or newer"
 fi

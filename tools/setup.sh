@@ -7,18 +7,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 required="" # Debian packages, and the same for people
 wanted=""
-names=""
+names="" # a line each
 
 need() { # need LIST PACKAGES NAME: notes that NAME is missing
     case $1 in required) required="$required $2" ;; *) wanted="$wanted $2" ;; esac
-    names="$names
-  $3"
+    names="$names  $3
+"
 }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 linux() { [ "$(uname -s)" = Linux ]; }
 
-build() {
+needs_of_build() {
     has c++ || has g++ || need required g++ "a C++20 compiler: g++ 12 or newer"
     has make || need required make "make"
     if linux; then
@@ -29,9 +29,9 @@ build() {
         has cmake || need required cmake "cmake, which builds MLX on macOS"
     fi
 }
-tests() {
+needs_of_tests() {
     has ctest || need wanted cmake "cmake with ctest, for the C tests"
-    has pkg-config || need wanted pkg-config "pkg-config, for the packaging and Go tests"
+    needs_of_go
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1 ||
         need wanted python3-venv "Python's venv, for the comparison with mlx-lm"
     if linux; then
@@ -40,20 +40,24 @@ tests() {
         valgrind -q true >/dev/null 2>&1 || need wanted "valgrind libc6-dbg" "valgrind, for the C tests"
     fi
 }
-lint() {
+needs_of_go() {
+    has pkg-config || need wanted pkg-config "pkg-config, for Go and the packaging tests"
+}
+needs_of_lint() {
+    needs_of_go
     has clang-format || need wanted clang-format "clang-format"
     has shellcheck || need wanted shellcheck "shellcheck"
 }
-swift() {
+needs_of_swift() {
     has swift || has debootstrap || need wanted debootstrap "debootstrap, which brings a Swift toolchain"
 }
 
 for group; do
     case $group in
-    build) build ;;
-    test) build && tests ;;
-    lint) lint ;;
-    swift) swift ;;
+    build) needs_of_build ;;
+    test) needs_of_build; needs_of_tests ;;
+    lint) needs_of_lint ;;
+    swift) needs_of_swift ;;
     *) echo "setup.sh: unknown group '$group' (build, test, lint or swift)" >&2; exit 2 ;;
     esac
 done
@@ -81,9 +85,10 @@ if [ -n "$required$wanted" ] && install >&2; then
 fi
 if [ -n "$required$wanted" ] || [ $rust = no ]; then
     {
-        [ $rust = yes ] || names="$names
-  Rust 1.88 or newer (cargo is not on the PATH), which rustup installs"
-        echo "setup.sh: missing here:$names"
+        [ $rust = yes ] || names="$names  Rust 1.88 or newer (cargo is not on the PATH), which rustup installs
+"
+        echo "setup.sh: missing here:"
+        printf %s "$names" | awk '!said[$0]++'
         if [ -n "$required$wanted" ]; then
             manager="sudo apt-get install"
             ! has brew || manager="brew install"

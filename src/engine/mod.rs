@@ -13,6 +13,7 @@ mod options;
 mod sampler;
 mod stop;
 mod task;
+mod threads;
 mod tokenizer;
 mod worker;
 

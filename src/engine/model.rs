@@ -5,6 +5,7 @@ use super::detokenizer::Detokenizer;
 use super::options::{GenerateOptions, LoadOptions, ModelInfo, check_ids};
 use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
+use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
 use super::{Cancel, Tokenizer};
 use crate::error::{Error, Result};
@@ -15,7 +16,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a caller sleeps between looks at its cancel handle. The engine looks too, but may be in
@@ -29,7 +29,7 @@ pub struct Model {
     template: Option<ChatTemplate>,
     commands: Sender<Command>,
     closing: Arc<Cancel>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Option<Running>>,
 }
 
 /// A generated token with the text it completes.
@@ -108,17 +108,17 @@ impl Model {
             Ok(text) => wait_for(&worker, progress).map(|info| (info, text)),
             Err(error) => Err(error),
         };
-        let Worker { commands, closing, thread, .. } = worker;
+        let Worker { commands, closing, running, .. } = worker;
         match loaded {
             Ok((info, (template, tokenizer))) => {
                 let info = ModelInfo { has_chat_template: template.is_some(), ..info };
-                let thread = Mutex::new(Some(thread));
-                Ok(Model { info, tokenizer, template, commands, closing, thread })
+                let running = Mutex::new(Some(running));
+                Ok(Model { info, tokenizer, template, commands, closing, running })
             }
             Err(error) => {
                 closing.trigger();
                 let _ = commands.send(Command::Wake);
-                let _ = thread.join();
+                running.wait();
                 Err(error)
             }
         }
@@ -146,8 +146,8 @@ impl Model {
     pub fn close(&self) {
         self.closing.trigger();
         let _ = self.commands.send(Command::Wake);
-        if let Some(thread) = self.thread.lock().take() {
-            let _ = thread.join();
+        if let Some(running) = self.running.lock().take() {
+            running.wait();
         }
     }
 

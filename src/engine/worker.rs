@@ -5,6 +5,7 @@ use super::Cancel;
 use super::load::{LoadedModel, load};
 use super::options::{LoadOptions, ModelInfo};
 use super::task::{Event, Request, Step, Task};
+use super::threads::{self, Running};
 use crate::error::{Error, Result};
 use crate::mlx;
 use crate::models::Config;
@@ -13,7 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
 
 /// What other threads send.
 pub(super) enum Command {
@@ -34,7 +34,7 @@ pub(super) struct Worker {
     pub commands: Sender<Command>,
     pub loading: Receiver<Loading>,
     pub closing: Arc<Cancel>,
-    pub thread: JoinHandle<()>,
+    pub running: Running,
 }
 
 /// Starts the thread, which begins to load at once.
@@ -43,43 +43,33 @@ pub(super) fn start(folder: PathBuf, config: Config, options: LoadOptions) -> Re
     let (loading_sender, loading) = channel();
     let closing = Arc::new(Cancel::default());
     let shared = closing.clone();
-    let thread = std::thread::Builder::new()
-        .name("mlxrt-engine".into())
-        .spawn(move || {
-            let cancelled = || {
-                shared.is_triggered() || options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered())
-            };
-            let progress = |done, total| {
-                let _ = loading_sender.send(Loading::Progress(done, total));
-                !cancelled()
-            };
-            let made = catch_unwind(AssertUnwindSafe(|| load(&folder, &config, &options, &progress)));
-            let loaded = match made.unwrap_or_else(|payload| Err(panicked(&*payload))) {
-                Ok(loaded) => loaded,
-                Err(error) => {
-                    give_memory_back();
-                    let _ = loading_sender.send(Loading::Failed(error));
-                    return;
-                }
-            };
-            let _ = loading_sender.send(Loading::Ready(loaded.info.clone()));
-            serve(&loaded, &commands, &shared);
-            drop(loaded);
-            give_memory_back();
-        })
-        .map_err(|error| Error::OutOfMemory(format!("no thread for the engine: {error}")))?;
-    Ok(Worker { commands: command_sender, loading, closing, thread })
+    let running = threads::run(move || {
+        let cancelled =
+            || shared.is_triggered() || options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered());
+        let progress = |done, total| {
+            let _ = loading_sender.send(Loading::Progress(done, total));
+            !cancelled()
+        };
+        let made = catch_unwind(AssertUnwindSafe(|| load(&folder, &config, &options, &progress)));
+        let loaded = match made.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                give_memory_back();
+                let _ = loading_sender.send(Loading::Failed(error));
+                return;
+            }
+        };
+        let _ = loading_sender.send(Loading::Ready(loaded.info.clone()));
+        serve(&loaded, &commands, &shared);
+        drop(loaded);
+        give_memory_back();
+    })?;
+    Ok(Worker { commands: command_sender, loading, closing, running })
 }
 
 /// MLX keeps freed memory for reuse; a model that is gone needs none.
 fn give_memory_back() {
     let _ = mlx::memory::clear_cache();
-}
-
-fn panicked(payload: &(dyn std::any::Any + Send)) -> Error {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    Error::Internal(format!("panic on the engine thread: {}", text.unwrap_or("without a message")))
 }
 
 /// Serves requests until the model is closed. Each task has one step a round.
@@ -96,7 +86,7 @@ fn serve(loaded: &LoadedModel, commands: &Receiver<Command>, closing: &Cancel) {
                 Ok(Step::Waits) => {}
                 Ok(Step::Done) => continue,
                 Err(payload) => {
-                    task.end(Err(panicked(&*payload)));
+                    task.end(Err(Error::from_panic(&*payload)));
                     continue;
                 }
             }

@@ -11,18 +11,11 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> mlxrt_status {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => mlxrt_status::MLXRT_STATUS_OK,
         Ok(Err(error)) => report(&error),
-        Err(payload) => report(&Error::Internal(panic_text(&*payload))),
+        Err(payload) => report(&Error::from_panic(&*payload)),
     }
 }
 
 /// Runs the body of an entry point that cannot report, such as a `_free`.
 pub(super) fn guard_quiet(body: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(body));
-}
-
-/// The text of a panic.
-pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", text.unwrap_or("without a message"))
 }
