@@ -21,9 +21,22 @@ fn main() {
     }
     let mlx = mlx_root(&root, &out);
     let mlx_c = mlx_c_sources();
-    compile_mlx_c(&mlx, &mlx_c);
-    generate_bindings(&root, &out, &mlx, &mlx_c);
+    // A change of src/ffi runs this script for the header's sake; mlx-c takes a minute and stays.
+    let made_from = format!("{}\n{}\n{:?}", mlx.display(), mlx_c.display(), modified("build.rs"));
+    let stamp = out.join("mlx_c.made_from");
+    if std::fs::read_to_string(&stamp).is_ok_and(|last| last == made_from) {
+        println!("cargo:rustc-link-search=native={}", out.display());
+        println!("cargo:rustc-link-lib=static=mlxc");
+    } else {
+        compile_mlx_c(&mlx, &mlx_c);
+        generate_bindings(&root, &out, &mlx, &mlx_c);
+        std::fs::write(&stamp, made_from).expect("OUT_DIR is writable");
+    }
     link(&out, &mlx);
+}
+
+fn modified(file: &str) -> std::time::SystemTime {
+    std::fs::metadata(file).and_then(|meta| meta.modified()).expect("a file of the package")
 }
 
 /// The folder with `include/` and `lib/libmlx.so`.
