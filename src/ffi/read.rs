@@ -33,7 +33,7 @@ pub(super) unsafe fn slice<'a, T>(data: *const T, len: usize, name: &str) -> Res
 /// UTF-8 text by pointer and length.
 ///
 /// # Safety
-/// As for [`slice`].
+/// As for [`slice()`].
 pub(super) unsafe fn text<'a>(data: *const std::ffi::c_char, len: usize, name: &str) -> Result<&'a str> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { slice(data.cast::<u8>(), len, name) }?;
