@@ -22,7 +22,13 @@ fn main() {
     let mlx = mlx_root(&root, &out);
     let mlx_c = mlx_c_sources();
     // A change of src/ffi runs this script for the header's sake; mlx-c takes a minute and stays.
-    let made_from = format!("{}\n{}\n{:?}", mlx.display(), mlx_c.display(), modified("build.rs"));
+    let made_from = format!(
+        "{}\n{}\n{:?}{:?}",
+        mlx.display(),
+        mlx_c.display(),
+        modified(Path::new("build.rs")),
+        modified(&mlx.join("lib/libmlx.so"))
+    );
     let stamp = out.join("mlx_c.made_from");
     if std::fs::read_to_string(&stamp).is_ok_and(|last| last == made_from) {
         println!("cargo:rustc-link-search=native={}", out.display());
@@ -35,8 +41,8 @@ fn main() {
     link(&out, &mlx);
 }
 
-fn modified(file: &str) -> std::time::SystemTime {
-    std::fs::metadata(file).and_then(|meta| meta.modified()).expect("a file of the package")
+fn modified(file: &Path) -> std::time::SystemTime {
+    std::fs::metadata(file).and_then(|meta| meta.modified()).expect("a file that exists")
 }
 
 /// The folder with `include/` and `lib/libmlx.so`.

@@ -205,7 +205,8 @@ typedef struct mlxrt_load_options {
     int32_t device;
     // A mlxrt_dtype: what dense weights are converted to and activations are computed in.
     int32_t dtype;
-    // Most tokens of prompt and answer together. 0: as many as the model was made for.
+    // Most tokens of prompt and answer together. 0, or more than that: as many as the model was made
+    // for.
     uint32_t context_length;
     // Zero.
     uint32_t reserved;
@@ -276,6 +277,7 @@ typedef struct mlxrt_generate_options {
     // Most tokens to generate. 0: 256.
     uint32_t max_tokens;
     // Divides the logits before sampling. 0: no sampling, the most likely token is taken (greedy).
+    // The filters below look at the probabilities before this division.
     float temperature;
     // Sample from this many most likely tokens only. 0: from all.
     uint32_t top_k;
@@ -414,9 +416,10 @@ mlxrt_status mlxrt_memory_reset_peak(void);
 // mlxrt_cancel_free.
 mlxrt_status mlxrt_cancel_new(struct mlxrt_cancel **out);
 
-// Asks every call that was given this handle to stop. Returns at once; those calls return
-// MLXRT_STATUS_CANCELLED before they begin another token, during prefill before they begin another
-// layer. May be called from any thread, from a callback and from a signal-handling thread.
+// Asks every call that was given this handle to stop. Returns at once. A call that generates then
+// returns MLXRT_STATUS_CANCELLED within milliseconds, and the engine gives its work up before the
+// next token (in a prefill before the next layer on the CPU, the next 2,048 tokens on a GPU); one
+// that loads returns it before the next 64 MiB of weights. May be called from any thread, from a callback and from a signal-handling thread.
 mlxrt_status mlxrt_cancel_trigger(struct mlxrt_cancel *cancel);
 
 // Makes a triggered handle ready for another call.

@@ -20,7 +20,7 @@ mod worker;
 pub use cancel::Cancel;
 pub use chat::{ChatTemplate, Message};
 pub use detokenizer::Detokenizer;
-pub use load::{ForTests, load_for_tests};
+pub use load::{LoadedModel, load_for_tests};
 pub use model::{Finish, Model, Outcome, Summary, Token};
 pub use options::{GenerateOptions, LoadOptions, ModelInfo, Sampling};
 pub use sampler::Sampler;

@@ -27,9 +27,10 @@ pub unsafe extern "C" fn mlxrt_cancel_new(out: *mut *mut mlxrt_cancel) -> mlxrt_
     })
 }
 
-/// Asks every call that was given this handle to stop. Returns at once; those calls return
-/// MLXRT_STATUS_CANCELLED before they begin another token, during prefill before they begin another
-/// layer. May be called from any thread, from a callback and from a signal-handling thread.
+/// Asks every call that was given this handle to stop. Returns at once. A call that generates then
+/// returns MLXRT_STATUS_CANCELLED within milliseconds, and the engine gives its work up before the
+/// next token (in a prefill before the next layer on the CPU, the next 2,048 tokens on a GPU); one
+/// that loads returns it before the next 64 MiB of weights. May be called from any thread, from a callback and from a signal-handling thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_cancel_trigger(cancel: *mut mlxrt_cancel) -> mlxrt_status {
     guard(|| {

@@ -5,10 +5,11 @@ use super::panic::guard;
 use super::read::{Sized, write_sized};
 use crate::error::{Error, Result};
 use crate::mlx::{self, Device};
+use libc::c_char;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::ffi::{CString, c_char};
+use std::ffi::CString;
 
 /// A device to compute on.
 #[repr(i32)]

@@ -1,8 +1,9 @@
 //! Status codes and the message behind the last failure of each thread.
 
 use crate::error::Error;
+use libc::c_char;
 use std::cell::RefCell;
-use std::ffi::{CString, c_char};
+use std::ffi::CString;
 
 /// What a call came to. The values never change; new ones may be added.
 #[repr(i32)]

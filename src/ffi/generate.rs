@@ -7,7 +7,7 @@ use super::panic::guard;
 use super::read::{Sized, mlxrt_string, options, set_default, slice, text, write_sized};
 use crate::engine::{Finish, GenerateOptions, Message, Outcome, Summary, Token};
 use crate::error::{Error, Result};
-use std::ffi::{c_char, c_void};
+use libc::{c_char, c_void};
 
 /// How to generate. Zero in any field means its default.
 #[repr(C)]
@@ -18,6 +18,7 @@ pub struct mlxrt_generate_options {
     /// Most tokens to generate. 0: 256.
     pub max_tokens: u32,
     /// Divides the logits before sampling. 0: no sampling, the most likely token is taken (greedy).
+    /// The filters below look at the probabilities before this division.
     pub temperature: f32,
     /// Sample from this many most likely tokens only. 0: from all.
     pub top_k: u32,

@@ -9,8 +9,9 @@ use super::read::{Sized, options, output, set_default, text, write_sized};
 use crate::engine::{LoadOptions, Model};
 use crate::error::{Error, Result};
 use crate::mlx::{Device, Dtype};
+use libc::{c_char, c_void};
 use once_cell::sync::Lazy;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,7 +68,8 @@ pub struct mlxrt_load_options {
     pub device: i32,
     /// A mlxrt_dtype: what dense weights are converted to and activations are computed in.
     pub dtype: i32,
-    /// Most tokens of prompt and answer together. 0: as many as the model was made for.
+    /// Most tokens of prompt and answer together. 0, or more than that: as many as the model was made
+    /// for.
     pub context_length: u32,
     /// Zero.
     pub reserved: u32,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy)]
 pub struct mlxrt_string {
     /// The first byte.
-    pub data: *const std::ffi::c_char,
+    pub data: *const libc::c_char,
     /// The length in bytes.
     pub len: usize,
 }
@@ -34,7 +34,7 @@ pub(super) unsafe fn slice<'a, T>(data: *const T, len: usize, name: &str) -> Res
 ///
 /// # Safety
 /// As for [`slice()`].
-pub(super) unsafe fn text<'a>(data: *const std::ffi::c_char, len: usize, name: &str) -> Result<&'a str> {
+pub(super) unsafe fn text<'a>(data: *const libc::c_char, len: usize, name: &str) -> Result<&'a str> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { slice(data.cast::<u8>(), len, name) }?;
     std::str::from_utf8(bytes).map_err(|error| {

@@ -6,7 +6,7 @@ use super::model::{MODELS, mlxrt_model};
 use super::panic::guard;
 use super::read::{output, slice, text};
 use crate::error::{Error, Result};
-use std::ffi::c_char;
+use libc::c_char;
 
 /// Copies values into the caller's buffer, and always says how many there are.
 ///

@@ -1,6 +1,7 @@
 //! Versions of the header, the library and what it was built from.
 
-use std::ffi::{CString, c_char};
+use libc::c_char;
+use std::ffi::CString;
 
 use once_cell::sync::Lazy;
 

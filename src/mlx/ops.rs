@@ -46,12 +46,8 @@ binary! {
     matmul => mlx_matmul;
     /// Sum, broadcasting.
     add => mlx_add;
-    /// Difference, broadcasting.
-    subtract => mlx_subtract;
     /// Product, broadcasting.
     multiply => mlx_multiply;
-    /// Quotient, broadcasting.
-    divide => mlx_divide;
     /// `a` to the power of `b`, broadcasting.
     power => mlx_power;
     /// `a >= b`, broadcasting.
