@@ -4,8 +4,8 @@
 //!     cargo run --release --example quantized_rows
 
 use mlxrt::error::Result;
-use mlxrt::mlx::ops::{self, Quantization};
-use mlxrt::mlx::{Array, Device, use_device};
+use mlxrt::mlx::ops::{self, QuantMode, Quantization, Quantized};
+use mlxrt::mlx::{Array, Device, Dtype, use_device};
 use std::time::Instant;
 
 /// The best of a few runs, in milliseconds.
@@ -21,21 +21,22 @@ fn time(run: impl Fn() -> Result<Array>) -> Result<f64> {
 
 fn main() -> Result<()> {
     use_device(Device::Cpu)?;
-    let quantization = Quantization { group_size: 64, bits: 4 };
+    let quantization = Quantization { group_size: 64, bits: 4, mode: QuantMode::Affine };
     for (output, input) in [(896, 896), (4864, 896), (8192, 2048)] {
         let packed: Vec<i32> = (0..output * input / 8).map(|i: i32| i.wrapping_mul(-1_640_531_535)).collect();
         let packed = Array::from_i32(&packed, &[output, input / 8])?;
-        let packed = ops::astype(&packed, mlxrt::mlx::Dtype::U32)?;
+        let packed = ops::astype(&packed, Dtype::U32)?;
         let groups = vec![0.01; (output * input / 64) as usize];
         let scales = Array::from_f32(&groups, &[output, input / 64])?;
         packed.eval()?;
+        let weight = Quantized { packed, biases: Some(scales.clone()), scales, quantization };
         println!("{output} x {input}: rows, quantised ms, dequantised ms");
         for rows in [1, 2, 4, 8, 16, 32, 128] {
             let x = Array::from_f32(&vec![0.5; (rows * input) as usize], &[rows, input])?;
-            let quantised = time(|| ops::quantized_matmul(&x, &packed, &scales, &scales, quantization))?;
+            let quantised = time(|| ops::quantized_matmul(&x, &weight))?;
             let dequantised = time(|| {
-                let weight = ops::dequantize(&packed, &scales, &scales, quantization)?;
-                ops::matmul(&x, &ops::transpose(&weight, &[1, 0])?)
+                let dense = ops::dequantize(&weight, Dtype::F32)?;
+                ops::matmul(&x, &ops::transpose(&dense, &[1, 0])?)
             })?;
             println!("{rows:6} {quantised:10.2} {dequantised:10.2}");
         }

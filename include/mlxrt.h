@@ -252,6 +252,11 @@ typedef struct mlxrt_model_desc {
     int32_t device;
     // The mlxrt_dtype that the model computes in.
     int32_t dtype;
+    // Tensors in the files that the model has no use for: those of the vision tower of a multimodal
+    // checkpoint, of which only the text part is loaded.
+    uint32_t unused_tensors;
+    // Zero.
+    uint32_t reserved;
 } mlxrt_model_desc;
 
 // UTF-8 text by pointer and length. The pointer may be NULL when the length is 0.

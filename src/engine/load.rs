@@ -5,7 +5,7 @@ use super::options::{LoadOptions, ModelInfo};
 use crate::error::{Error, Result};
 use crate::mlx::{self, Array, Device, Dtype};
 use crate::models::{self, Config};
-use crate::nn::Weights;
+use crate::nn::{Taken, Weights};
 use std::path::Path;
 
 /// A model on the thread that made it.
@@ -36,7 +36,7 @@ pub(super) fn load(
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, folder.to_path_buf(), quantization, dtype);
     let model = make(config, &mut weights)?;
-    let (arrays, parameters) = weights.into_taken();
+    let Taken { arrays, parameters, unused } = weights.into_taken();
     let weight_bytes = evaluate(&arrays, progress)?;
 
     let dims = model.dims();
@@ -44,6 +44,7 @@ pub(super) fn load(
     let info = ModelInfo {
         architecture: config.model_type()?.to_string(),
         parameters,
+        unused_tensors: unused as u32,
         weight_bytes,
         vocab_size: dims.vocab_size as u32,
         num_layers: dims.num_layers as u32,

@@ -121,6 +121,8 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Counted before quantisation.
     pub parameters: u64,
+    /// Tensors of the checkpoint that the model has no use for: those of a vision tower, say.
+    pub unused_tensors: u32,
     /// Bytes of the weights in memory.
     pub weight_bytes: u64,
     pub vocab_size: u32,

@@ -6,7 +6,7 @@ use super::{Cancel, Sampler};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Device, ops, thread_device};
 use crate::models::Model;
-use crate::nn::{KvCache, Pass};
+use crate::nn::{Cache, Pass};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -71,7 +71,7 @@ pub(super) enum Step {
 
 pub(super) struct Task {
     request: Request,
-    caches: Vec<KvCache>,
+    caches: Vec<Cache>,
     sampler: Sampler,
     /// Prompt and answer.
     ids: Vec<i32>,

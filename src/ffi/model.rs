@@ -188,6 +188,11 @@ pub struct mlxrt_model_desc {
     pub device: i32,
     /// The mlxrt_dtype that the model computes in.
     pub dtype: i32,
+    /// Tensors in the files that the model has no use for: those of the vision tower of a multimodal
+    /// checkpoint, of which only the text part is loaded.
+    pub unused_tensors: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size; integers and a pointer.
@@ -230,6 +235,8 @@ pub unsafe extern "C" fn mlxrt_model_info(
                 Dtype::BF16 => 3,
                 _ => 0,
             },
+            unused_tensors: info.unused_tensors,
+            reserved: 0,
         };
         // SAFETY: the caller's promise.
         unsafe { write_sized(out, &desc) }

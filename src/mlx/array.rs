@@ -208,6 +208,15 @@ impl VectorArray {
         Ok(vector)
     }
 
+    /// Runs an mlx-c call that fills a result list.
+    pub(super) fn make(f: impl FnOnce(*mut sys::mlx_vector_array) -> i32) -> Result<Vec<Array>> {
+        let mut vector = VectorArray::new([])?;
+        check(f(&mut vector.0))?;
+        // SAFETY: the list is live and the index below its size.
+        let size = unsafe { sys::mlx_vector_array_size(vector.0) };
+        (0..size).map(|i| Array::make(|out| unsafe { sys::mlx_vector_array_get(out, vector.0, i) })).collect()
+    }
+
     pub(super) fn raw(&self) -> sys::mlx_vector_array {
         self.0
     }

@@ -2,7 +2,7 @@
 
 use super::Dims;
 use crate::error::{Error, Result};
-use crate::mlx::ops::Quantization;
+use crate::mlx::ops::{QuantMode, Quantization};
 use crate::nn::{QuantizationConfig, RopeScaling};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -114,16 +114,11 @@ impl Config {
         Ok((theta.or(nested.rope_theta), scaling.or(Some(nested))))
     }
 
-    /// `quantization`, as mlx-lm writes it.
+    /// How matrices are stored: `quantization`, as mlx-lm writes it, or what publishers write in
+    /// `quantization_config` where it names a format that MLX has.
     pub fn quantization(&self) -> Result<QuantizationConfig> {
-        let Some(json) = self.get("quantization") else { return Ok(QuantizationConfig::default()) };
+        let Some(json) = self.get("quantization") else { return self.published_quantization() };
         let object = json.as_object().ok_or_else(|| self.bad("quantization", "an object"))?;
-        if let Some(mode) = object.get("mode").filter(|mode| *mode != "affine") {
-            return Err(Error::Unsupported(format!(
-                "{}: `quantization.mode` is {mode}; known is \"affine\"",
-                self.file.display()
-            )));
-        }
         let mut config =
             QuantizationConfig { default: Some(self.setting("quantization", json)?), ..Default::default() };
         for (name, value) in object.iter().filter(|(_, value)| value.is_object()) {
@@ -132,14 +127,49 @@ impl Config {
         Ok(config)
     }
 
-    fn setting(&self, path: &str, json: &Value) -> Result<Quantization> {
-        let number = |key: &str, known: &[i64]| {
-            let value = json.get(key).and_then(Value::as_i64).filter(|value| known.contains(value));
-            value.ok_or_else(|| self.bad(&format!("{path}.{key}"), format!("one of {known:?}")))
+    fn published_quantization(&self) -> Result<QuantizationConfig> {
+        let Some(json) = self.get("quantization_config") else { return Ok(QuantizationConfig::default()) };
+        let method = json.get("quant_method").and_then(Value::as_str).unwrap_or_default();
+        let default = match method {
+            "mxfp4" => Quantization::new(QuantMode::Mxfp4, 32, 4),
+            "mxfp8" => Quantization::new(QuantMode::Mxfp8, 32, 8),
+            // Dequantised by the architectures that are published so.
+            "fp8" => None,
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "{}: `quantization_config.quant_method` is \"{other}\"; known are mxfp4, mxfp8, fp8",
+                    self.file.display()
+                )));
+            }
         };
-        Ok(Quantization {
-            group_size: number("group_size", &[32, 64, 128])? as i32,
-            bits: number("bits", &[2, 3, 4, 5, 6, 8])? as i32,
+        Ok(QuantizationConfig { default, ..Default::default() })
+    }
+
+    fn setting(&self, path: &str, json: &Value) -> Result<Quantization> {
+        let mode = match json.get("mode") {
+            None => Some(QuantMode::Affine),
+            Some(name) => name.as_str().and_then(QuantMode::from_name),
+        };
+        let mode = mode.ok_or_else(|| {
+            Error::Unsupported(format!(
+                "{}: `{path}.mode` is {}; known are affine, mxfp4, mxfp8, nvfp4",
+                self.file.display(),
+                json["mode"]
+            ))
+        })?;
+        let number = |key: &str| {
+            let value = json.get(key).and_then(Value::as_i64).and_then(|value| i32::try_from(value).ok());
+            value.ok_or_else(|| self.bad(&format!("{path}.{key}"), "a number"))
+        };
+        let (group_size, bits) = (number("group_size")?, number("bits")?);
+        Quantization::new(mode, group_size, bits).ok_or_else(|| {
+            let expected = match mode {
+                QuantMode::Affine => "bits 2, 3, 4, 5, 6 or 8 in groups of 32, 64 or 128",
+                QuantMode::Mxfp4 => "bits 4 in groups of 32",
+                QuantMode::Mxfp8 => "bits 8 in groups of 32",
+                QuantMode::Nvfp4 => "bits 4 in groups of 16",
+            };
+            self.bad(path, format!("{expected}, found bits {bits} in groups of {group_size}"))
         })
     }
 }

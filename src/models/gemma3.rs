@@ -2,12 +2,14 @@
 //! base, every `sliding_window_pattern`th layer global; norms before and after each block, stored
 //! as `weight - 1`; embeddings scaled by the root of their width.
 
+use super::decoder::{Block, Decoder};
 use super::{Config, Dims, Model};
 use crate::error::Result;
-use crate::mlx::ops::{self, Mask};
-use crate::mlx::{Array, Dtype};
-use crate::nn::{Activation, Attention, AttentionSpec, Embedding, KvCache, Linear, Mlp, Pass, RmsNorm, Rope};
-use crate::nn::{RopeScaling, Weights};
+use crate::mlx::{Array, Dtype, ops};
+use crate::nn::{
+    Activation, Attention, AttentionSpec, Cache, Masks, Mlp, Module, QkNorms, RmsNorm, Rope, RopeScaling,
+    Weights,
+};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +59,18 @@ impl Args {
     fn is_global(&self, layer: i32) -> bool {
         (layer + 1) % self.sliding_window_pattern == 0
     }
+
+    fn dims(&self) -> Dims {
+        Dims {
+            vocab_size: self.vocab_size,
+            num_layers: self.num_hidden_layers,
+            hidden_size: self.hidden_size,
+            num_heads: self.num_attention_heads,
+            num_kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            context_length: self.max_position_embeddings,
+        }
+    }
 }
 
 struct Layer {
@@ -69,34 +83,27 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(args: &Args, index: i32, weights: &mut Weights) -> Result<Self> {
-        let prefix = format!("model.layers.{index}");
-        let rope = if args.is_global(index) {
-            Rope::new(args.head_dim, args.rope_theta, false, args.rope_scaling.as_ref())?
+    fn load(args: &Args, index: i32, weights: &mut Weights, prefix: &str) -> Result<Self> {
+        let (context, global) = (args.max_position_embeddings, args.is_global(index));
+        let rope = if global {
+            Rope::new(args.head_dim, args.rope_theta, false, args.rope_scaling.as_ref(), context)?
         } else {
-            Rope::new(args.head_dim, args.rope_local_base_freq, false, None)?
+            Rope::new(args.head_dim, args.rope_local_base_freq, false, None, context)?
         };
         let spec = AttentionSpec {
-            width: args.hidden_size,
-            heads: args.num_attention_heads,
-            kv_heads: args.num_key_value_heads,
-            head_dim: args.head_dim,
-            qkv_bias: false,
-            output_bias: false,
             scale: args.query_pre_attn_scalar.powf(-0.5),
-        };
-        let mut norm = |name: &str, width| {
-            RmsNorm::load_offset(weights, &format!("{prefix}.{name}"), width, args.rms_norm_eps)
+            norms: QkNorms::PerHeadOffset(args.rms_norm_eps),
+            window: (!global).then_some(args.sliding_window),
+            ..args.dims().attention(Some(rope))
         };
         let width = args.hidden_size;
-        let attention_norm = norm("input_layernorm", width)?;
-        let after_attention_norm = norm("post_attention_layernorm", width)?;
-        let mlp_norm = norm("pre_feedforward_layernorm", width)?;
-        let after_mlp_norm = norm("post_feedforward_layernorm", width)?;
-        let q_norm = norm("self_attn.q_norm", args.head_dim)?;
-        let k_norm = norm("self_attn.k_norm", args.head_dim)?;
-        let attention =
-            Attention::load(weights, &format!("{prefix}.self_attn"), spec, rope)?.with_norms(q_norm, k_norm);
+        let mut norm =
+            |name: &str| RmsNorm::load_offset(weights, &format!("{prefix}.{name}"), width, args.rms_norm_eps);
+        let attention_norm = norm("input_layernorm")?;
+        let after_attention_norm = norm("post_attention_layernorm")?;
+        let mlp_norm = norm("pre_feedforward_layernorm")?;
+        let after_mlp_norm = norm("post_feedforward_layernorm")?;
+        let attention = Attention::load(weights, &format!("{prefix}.self_attn"), spec)?;
         let mlp = Mlp::load(
             weights,
             &format!("{prefix}.mlp"),
@@ -107,12 +114,18 @@ impl Layer {
         )?;
         Ok(Layer { attention_norm, attention, after_attention_norm, mlp_norm, mlp, after_mlp_norm })
     }
+}
 
-    fn forward(&self, x: &Array, mask: &Mask, cache: &mut KvCache) -> Result<Array> {
-        let attended = self.attention.forward(&self.attention_norm.forward(x)?, mask, cache)?;
+impl Block for Layer {
+    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
+        let attended = self.attention.forward(&self.attention_norm.forward(x)?, masks, cache)?;
         let h = add_clipped(x, &self.after_attention_norm.forward(&attended)?)?;
         let mapped = self.mlp.forward(&self.mlp_norm.forward(&h)?)?;
         add_clipped(&h, &self.after_mlp_norm.forward(&mapped)?)
+    }
+
+    fn new_cache(&self) -> Cache {
+        self.attention.new_cache()
     }
 }
 
@@ -127,15 +140,6 @@ fn add_clipped(x: &Array, y: &Array) -> Result<Array> {
     ops::astype(&clipped, Dtype::F16)
 }
 
-struct Gemma3 {
-    args: Args,
-    embedding: Embedding,
-    layers: Vec<Layer>,
-    norm: RmsNorm,
-    /// `None`: the embedding serves as the output layer.
-    head: Option<Linear>,
-}
-
 /// Loads a `gemma3_text` checkpoint.
 pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Model>> {
     let args: Args = config.args()?;
@@ -143,17 +147,17 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         ("sliding_window", args.sliding_window),
         ("sliding_window_pattern", args.sliding_window_pattern),
     ])?;
-    let (width, vocabulary) = (args.hidden_size, args.vocab_size);
-    config.check_dims(&dims(&args), args.intermediate_size)?;
-    let embedding = Embedding::load(weights, "model.embed_tokens", vocabulary, width)?;
-    let layers =
-        (0..args.num_hidden_layers).map(|i| Layer::load(&args, i, weights)).collect::<Result<_>>()?;
-    let norm = RmsNorm::load_offset(weights, "model.norm", width, args.rms_norm_eps)?;
-    let head = match weights.has("lm_head.weight") {
-        true => Some(Linear::load(weights, "lm_head", width, vocabulary, false)?),
-        false => None,
-    };
-    Ok(Box::new(Gemma3 { args, embedding, layers, norm, head }))
+    let dims = args.dims();
+    config.check_dims(&dims, args.intermediate_size)?;
+    let norm = RmsNorm::load_offset(weights, "model.norm", args.hidden_size, args.rms_norm_eps)?;
+    let tied = !weights.has("lm_head.weight");
+    let mut decoder = Decoder::load(weights, dims, tied, norm, |weights, index, prefix| {
+        Layer::load(&args, index, weights, prefix)
+    })?;
+    // Gemma was trained with the factor rounded to bfloat16.
+    let scale = Array::scalar((args.hidden_size as f32).sqrt())?;
+    decoder.embedding_scale = ops::astype(&scale, Dtype::BF16)?.to_vec_f32()?[0];
+    Ok(Box::new(decoder))
 }
 
 /// Loads the text part of a multimodal `gemma3` checkpoint.
@@ -169,55 +173,4 @@ pub(super) fn load_multimodal(config: &Config, weights: &mut Weights) -> Result<
     }
     weights.set_prefix("language_model.");
     load(&text, weights)
-}
-
-fn dims(args: &Args) -> Dims {
-    Dims {
-        vocab_size: args.vocab_size,
-        num_layers: args.num_hidden_layers,
-        hidden_size: args.hidden_size,
-        num_heads: args.num_attention_heads,
-        num_kv_heads: args.num_key_value_heads,
-        head_dim: args.head_dim,
-        context_length: args.max_position_embeddings,
-    }
-}
-
-impl Model for Gemma3 {
-    fn forward(&self, ids: &Array, caches: &mut [KvCache], pass: &Pass) -> Result<Array> {
-        let mut h = self.embedding.forward(ids)?;
-        // Gemma was trained with the factor rounded to bfloat16.
-        let factor = Array::scalar((self.args.hidden_size as f32).sqrt())?;
-        let factor = ops::astype(&ops::astype(&factor, Dtype::BF16)?, h.dtype())?;
-        h = ops::multiply(&h, &factor)?;
-
-        let length = ids.dim(1);
-        let local_mask = KvCache::mask_of(caches, length, |i| !self.args.is_global(i))?;
-        let global_mask = KvCache::mask_of(caches, length, |i| self.args.is_global(i))?;
-        for (index, (layer, cache)) in (0..).zip(self.layers.iter().zip(caches)) {
-            let mask = if self.args.is_global(index) { &global_mask } else { &local_mask };
-            h = layer.forward(&h, mask, cache)?;
-            pass.layer_done(&h)?;
-        }
-        self.norm.forward(&h)
-    }
-
-    fn logits(&self, hidden: &Array) -> Result<Array> {
-        match &self.head {
-            Some(head) => head.forward(hidden),
-            None => self.embedding.logits(hidden),
-        }
-    }
-
-    fn new_caches(&self) -> Vec<KvCache> {
-        let cache = |layer| match self.args.is_global(layer) {
-            true => KvCache::full(),
-            false => KvCache::sliding(self.args.sliding_window),
-        };
-        (0..self.args.num_hidden_layers).map(cache).collect()
-    }
-
-    fn dims(&self) -> Dims {
-        dims(&self.args)
-    }
 }

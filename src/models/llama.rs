@@ -1,9 +1,10 @@
 //! Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), 3.1's rope scaling included.
 
-use super::decoder::{Decoder, DecoderArgs};
+use super::decoder::Decoder;
+use super::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::{Error, Result};
-use crate::nn::{RopeScaling, Weights};
+use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -54,20 +55,20 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         context_length: args.max_position_embeddings.unwrap_or(2048),
     };
     config.check_dims(&dims, args.intermediate_size)?;
-    Ok(Box::new(Decoder::load(
-        DecoderArgs {
-            dims,
-            intermediate_size: args.intermediate_size,
-            rms_norm_eps: args.rms_norm_eps,
-            rope_theta: rope_theta.unwrap_or(10_000.0),
-            rope_traditional: args.rope_traditional,
-            rope_scaling,
-            tie_word_embeddings: args.tie_word_embeddings,
-            qkv_bias: args.attention_bias,
-            output_bias: args.attention_bias,
-            mlp_bias: args.mlp_bias,
-            qk_norm: false,
-        },
-        weights,
-    )?))
+    let theta = rope_theta.unwrap_or(10_000.0);
+    let rope =
+        Rope::new(dims.head_dim, theta, args.rope_traditional, rope_scaling.as_ref(), dims.context_length)?;
+    let spec = AttentionSpec {
+        qkv_bias: args.attention_bias,
+        output_bias: args.attention_bias,
+        ..dims.attention(Some(rope))
+    };
+    let (width, eps) = (dims.hidden_size, args.rms_norm_eps);
+    let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
+    let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, _, prefix| {
+        let name = format!("{prefix}.mlp");
+        let mlp = Mlp::load(weights, &name, width, args.intermediate_size, args.mlp_bias, Activation::Silu)?;
+        PreNorm::load(weights, prefix, spec.clone(), eps, mlp)
+    })?;
+    Ok(Box::new(decoder))
 }

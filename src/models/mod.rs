@@ -7,6 +7,7 @@ mod config;
 mod decoder;
 mod gemma3;
 mod llama;
+mod pre_norm;
 mod qwen2;
 mod qwen3;
 
@@ -14,18 +15,18 @@ pub use config::Config;
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
-use crate::nn::{KvCache, Pass, Weights};
+use crate::nn::{AttentionSpec, Cache, Pass, Rope, Weights};
 
 /// What every architecture can do.
 pub trait Model {
     /// Runs token ids `[1, length]` behind what the caches hold; gives `[1, length, width]`.
-    fn forward(&self, ids: &Array, caches: &mut [KvCache], pass: &Pass) -> Result<Array>;
+    fn forward(&self, ids: &Array, caches: &mut [Cache], pass: &Pass) -> Result<Array>;
 
     /// The logits `[.., vocabulary]` of what [`Model::forward`] gave.
     fn logits(&self, hidden: &Array) -> Result<Array>;
 
-    /// Empty caches, one a layer.
-    fn new_caches(&self) -> Vec<KvCache>;
+    /// Empty caches: one a layer that has a memory of its own.
+    fn new_caches(&self) -> Vec<Cache>;
 
     /// The numbers that describe the model.
     fn dims(&self) -> Dims;
@@ -43,6 +44,13 @@ pub struct Dims {
     pub head_dim: i32,
     /// Positions the model was made for.
     pub context_length: i32,
+}
+
+impl Dims {
+    /// Attention of this shape with the scale that is usual.
+    fn attention(&self, rope: Option<Rope>) -> AttentionSpec {
+        AttentionSpec::new(self.hidden_size, [self.num_heads, self.num_kv_heads], self.head_dim, rope)
+    }
 }
 
 type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;

@@ -1,9 +1,10 @@
 //! Qwen 2 and 2.5 (Yang et al. 2024), and the DeepSeek R1 distills made from them.
 
-use super::decoder::{Decoder, DecoderArgs};
+use super::decoder::Decoder;
+use super::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
-use crate::nn::{RopeScaling, Weights};
+use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -47,20 +48,16 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         context_length: args.max_position_embeddings,
     };
     config.check_dims(&dims, args.intermediate_size)?;
-    Ok(Box::new(Decoder::load(
-        DecoderArgs {
-            dims,
-            intermediate_size: args.intermediate_size,
-            rms_norm_eps: args.rms_norm_eps,
-            rope_theta: rope_theta.unwrap_or(1_000_000.0),
-            rope_traditional: args.rope_traditional,
-            rope_scaling,
-            tie_word_embeddings: args.tie_word_embeddings,
-            qkv_bias: true,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-        },
-        weights,
-    )?))
+    let theta = rope_theta.unwrap_or(1_000_000.0);
+    let rope =
+        Rope::new(dims.head_dim, theta, args.rope_traditional, rope_scaling.as_ref(), dims.context_length)?;
+    let spec = AttentionSpec { qkv_bias: true, ..dims.attention(Some(rope)) };
+    let (width, eps) = (dims.hidden_size, args.rms_norm_eps);
+    let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
+    let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, _, prefix| {
+        let name = format!("{prefix}.mlp");
+        let mlp = Mlp::load(weights, &name, width, args.intermediate_size, false, Activation::Silu)?;
+        PreNorm::load(weights, prefix, spec.clone(), eps, mlp)
+    })?;
+    Ok(Box::new(decoder))
 }

@@ -1,9 +1,10 @@
 //! Qwen 3 (Yang et al. 2025): no biases, norms on every query and key head.
 
-use super::decoder::{Decoder, DecoderArgs};
+use super::decoder::Decoder;
+use super::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
-use crate::nn::{RopeScaling, Weights};
+use crate::nn::{Activation, AttentionSpec, Mlp, QkNorms, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -36,20 +37,15 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         context_length: args.max_position_embeddings,
     };
     config.check_dims(&dims, args.intermediate_size)?;
-    Ok(Box::new(Decoder::load(
-        DecoderArgs {
-            dims,
-            intermediate_size: args.intermediate_size,
-            rms_norm_eps: args.rms_norm_eps,
-            rope_theta: rope_theta.ok_or_else(|| config.bad("rope_theta", "a number"))?,
-            rope_traditional: false,
-            rope_scaling,
-            tie_word_embeddings: args.tie_word_embeddings,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: true,
-        },
-        weights,
-    )?))
+    let theta = rope_theta.ok_or_else(|| config.bad("rope_theta", "a number"))?;
+    let rope = Rope::new(dims.head_dim, theta, false, rope_scaling.as_ref(), dims.context_length)?;
+    let (width, eps) = (dims.hidden_size, args.rms_norm_eps);
+    let spec = AttentionSpec { norms: QkNorms::PerHead(eps), ..dims.attention(Some(rope)) };
+    let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
+    let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, _, prefix| {
+        let name = format!("{prefix}.mlp");
+        let mlp = Mlp::load(weights, &name, width, args.intermediate_size, false, Activation::Silu)?;
+        PreNorm::load(weights, prefix, spec.clone(), eps, mlp)
+    })?;
+    Ok(Box::new(decoder))
 }

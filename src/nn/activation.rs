@@ -1,10 +1,10 @@
-//! Activation functions of gated MLPs.
+//! Activation functions.
 
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
 
 /// An elementwise non-linearity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
@@ -20,12 +20,16 @@ impl Activation {
             Activation::GeluTanh => gelu_tanh(x),
         }
     }
+
+    /// `activation(gate) * up`, what gated blocks compute.
+    pub fn gated(self, gate: &Array, up: &Array) -> Result<Array> {
+        ops::multiply(&self.apply(gate)?, up)
+    }
 }
 
 /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`.
 fn gelu_tanh(x: &Array) -> Result<Array> {
-    // Constants take x's type: a float32 one would turn the whole computation into float32.
-    let constant = |value: f32| ops::astype(&Array::scalar(value)?, x.dtype());
+    let constant = |value: f32| ops::constant(value, x);
     // Two products would round twice in 16 bits; pow is slow, which float32 need not pay for.
     let cube = match x.dtype() {
         Dtype::F32 => ops::multiply(&ops::square(x)?, x)?,

@@ -1,170 +1,92 @@
-//! Keys and values of past positions, `[batch, kv_heads, positions, head_dim]`.
+//! What layers remember of past positions, and which of them new ones attend to.
 
-use crate::error::Result;
+use super::KvCache;
+use crate::error::{Error, Result};
 use crate::mlx::Array;
-use crate::mlx::ops::{self, Mask};
+use crate::mlx::ops::Mask;
 
-/// The axis of positions.
-const POSITIONS: usize = 2;
-/// Buffers grow by this many positions, so that most steps write in place.
-const STEP: i32 = 256;
-
-/// One layer's cache.
+/// One layer's memory.
 #[derive(Debug)]
-pub struct KvCache {
-    /// Keys and values; what lies behind the used positions is undefined.
-    buffers: Option<[Array; 2]>,
-    /// Positions seen so far.
-    offset: i32,
-    /// Where the next position goes in the buffers.
-    next: i32,
-    /// The most positions that a query attends to, its own included.
-    window: Option<i32>,
+pub enum Cache {
+    /// Keys and values, of attention.
+    Kv(KvCache),
+    /// A state of fixed size, of recurrent layers.
+    State(StateCache),
 }
 
-impl KvCache {
-    /// A cache that keeps every position.
+impl Cache {
+    /// Keys and values of every position.
     pub fn full() -> Self {
-        KvCache { buffers: None, offset: 0, next: 0, window: None }
+        Cache::Kv(KvCache::full())
     }
 
-    /// A cache for layers that attend to the last `window` positions. It keeps those as a ring.
-    pub fn sliding(window: i32) -> Self {
-        KvCache { window: Some(window.max(1)), ..Self::full() }
+    /// Keys and values of the last `window` positions; `None`: of every position.
+    pub fn attention(window: Option<i32>) -> Self {
+        Cache::Kv(window.map_or_else(KvCache::full, KvCache::sliding))
     }
 
-    /// Positions seen so far: the position of the next token.
-    pub fn offset(&self) -> i32 {
-        self.offset
+    /// A recurrent layer's state of `slots` arrays.
+    pub fn state(slots: usize) -> Self {
+        Cache::State(StateCache { slots: (0..slots).map(|_| None).collect() })
     }
 
-    /// What `length` new positions may attend to among the keys that [`KvCache::update`] will give.
-    pub fn mask(&self, length: i32) -> Result<Mask> {
-        if length == 1 {
-            return Ok(Mask::None);
+    /// The keys and values of an attention layer.
+    pub fn kv(&mut self) -> Result<&mut KvCache> {
+        match self {
+            Cache::Kv(cache) => Ok(cache),
+            Cache::State(_) => Err(Error::Internal("a recurrent layer's cache went to attention".into())),
         }
-        let Some(window) = self.window else { return Ok(Mask::Causal) };
-        let past = self.offset.min(window - 1);
-        if past + length <= window {
-            return Ok(Mask::Causal);
+    }
+
+    /// The state of a recurrent layer.
+    pub fn recurrent(&mut self) -> Result<&mut StateCache> {
+        match self {
+            Cache::State(state) => Ok(state),
+            Cache::Kv(_) => Err(Error::Internal("an attention layer's cache went to a recurrent one".into())),
         }
-        let queries = ops::reshape(&ops::arange(past, past + length)?, &[length, 1])?;
-        let keys = ops::reshape(&ops::arange(0, past + length)?, &[1, past + length])?;
-        let causal = ops::greater_equal(&queries, &keys)?;
-        let reach = Array::from_i32(&[window], &[1, 1])?;
-        let near = ops::less(&queries, &ops::add(&keys, &reach)?)?;
-        Ok(Mask::Array(ops::logical_and(&causal, &near)?))
+    }
+}
+
+/// A recurrent layer's state: arrays that each step replaces.
+#[derive(Debug)]
+pub struct StateCache {
+    slots: Vec<Option<Array>>,
+}
+
+impl StateCache {
+    /// What was last put into a slot; `None` before the first position.
+    pub fn get(&self, slot: usize) -> Option<&Array> {
+        self.slots[slot].as_ref()
     }
 
-    /// [`KvCache::mask`] of the first layer that `layer` picks; layers of one kind share it.
-    pub fn mask_of(caches: &[KvCache], length: i32, layer: impl Fn(i32) -> bool) -> Result<Mask> {
-        let cache = (0..).zip(caches).find(|(index, _)| layer(*index));
-        cache.map_or(Ok(Mask::None), |(_, cache)| cache.mask(length))
+    /// Replaces a slot.
+    pub fn set(&mut self, slot: usize, array: Array) {
+        self.slots[slot] = Some(array);
     }
+}
 
-    /// Adds new positions and gives all keys and values to attend to.
-    pub fn update(&mut self, keys: Array, values: Array) -> Result<(Array, Array)> {
-        let length = keys.dim(POSITIONS as i32);
-        match self.window {
-            None => self.grow(self.offset + length, [&keys, &values])?,
-            Some(window) if length == 1 => self.make_room_in_ring(window, [&keys, &values])?,
-            Some(window) => return self.append(window, keys, values),
-        }
-        // The old buffers are given up before the new ones are computed, so MLX writes in place.
-        let [old_keys, old_values] = self.buffers.take().expect("grown above");
-        let new_keys = ops::slice_update(&old_keys, &keys, POSITIONS, self.next)?;
-        let new_values = ops::slice_update(&old_values, &values, POSITIONS, self.next)?;
-        self.next += length;
-        self.offset += length;
-        let used = self.offset.min(new_keys.dim(POSITIONS as i32));
-        let view = (ops::slice(&new_keys, POSITIONS, 0, used)?, ops::slice(&new_values, POSITIONS, 0, used)?);
-        self.buffers = Some([new_keys, new_values]);
-        Ok(view)
-    }
+/// What new positions may attend to, for every kind of attention layer that a model has. Layers of
+/// one kind share a mask.
+#[derive(Debug)]
+pub struct Masks(Vec<(Option<i32>, Mask)>);
 
-    fn capacity(&self) -> i32 {
-        self.buffers.as_ref().map_or(0, |[keys, _]| keys.dim(POSITIONS as i32))
-    }
-
-    /// Makes the buffers at least `needed` positions long. `like` gives shape and type.
-    fn grow(&mut self, needed: i32, like: [&Array; 2]) -> Result<()> {
-        if needed <= self.capacity() {
-            return Ok(());
-        }
-        let extra = (needed - self.capacity() + STEP - 1) / STEP * STEP;
-        self.extend(extra, like)
-    }
-
-    fn extend(&mut self, extra: i32, like: [&Array; 2]) -> Result<()> {
-        let space = |like: &Array| {
-            let mut shape = like.shape().to_vec();
-            shape[POSITIONS] = extra;
-            ops::zeros(&shape, like.dtype())
-        };
-        let [keys, values] = [space(like[0])?, space(like[1])?];
-        self.buffers = Some(match self.buffers.take() {
-            None => [keys, values],
-            Some([old_keys, old_values]) => [
-                ops::concatenate(&[&old_keys, &keys], POSITIONS as i32)?,
-                ops::concatenate(&[&old_values, &values], POSITIONS as i32)?,
-            ],
-        });
-        Ok(())
-    }
-
-    /// Prepares the ring for one position at `next`: the oldest gives way once the window is full.
-    fn make_room_in_ring(&mut self, window: i32, like: [&Array; 2]) -> Result<()> {
-        if self.capacity() > window {
-            // A long prompt left more than the window: keep the last ones, in order.
-            let drop = self.capacity() - window;
-            let [keys, values] = self.buffers.take().expect("has capacity");
-            self.buffers = Some([
-                ops::slice(&keys, POSITIONS, drop, drop + window)?,
-                ops::slice(&values, POSITIONS, drop, drop + window)?,
-            ]);
-            self.next = window;
-        }
-        if self.next == self.capacity() && self.capacity() < window {
-            self.extend(STEP.min(window - self.capacity()), like)?;
-        }
-        if self.next == window {
-            self.next = 0;
-        }
-        Ok(())
-    }
-
-    /// Adds many positions to a sliding cache: those that the first of them still sees, then all new
-    /// ones, in order.
-    fn append(&mut self, window: i32, keys: Array, values: Array) -> Result<(Array, Array)> {
-        let length = keys.dim(POSITIONS as i32);
-        let (keys, values) = match self.buffers.take() {
-            None => (keys, values),
-            Some([old_keys, old_values]) => {
-                (self.join(&old_keys, &keys, window)?, self.join(&old_values, &values, window)?)
+impl Masks {
+    /// The masks of `length` new positions behind what the caches hold.
+    pub fn new(caches: &[Cache], length: i32) -> Result<Self> {
+        let mut masks: Vec<(Option<i32>, Mask)> = vec![];
+        for cache in caches {
+            if let Cache::Kv(cache) = cache
+                && !masks.iter().any(|(window, _)| *window == cache.window())
+            {
+                masks.push((cache.window(), cache.mask(length)?));
             }
-        };
-        self.offset += length;
-        self.next = keys.dim(POSITIONS as i32);
-        self.buffers = Some([keys.clone(), values.clone()]);
-        Ok((keys, values))
+        }
+        Ok(Masks(masks))
     }
 
-    fn join(&self, ring: &Array, new: &Array, window: i32) -> Result<Array> {
-        let capacity = ring.dim(POSITIONS as i32);
-        let wrapped = self.next < capacity && self.offset > self.next;
-        let ordered = if wrapped {
-            ops::concatenate(
-                &[
-                    &ops::slice(ring, POSITIONS, self.next, capacity)?,
-                    &ops::slice(ring, POSITIONS, 0, self.next)?,
-                ],
-                POSITIONS as i32,
-            )?
-        } else {
-            ops::slice(ring, POSITIONS, 0, self.next)?
-        };
-        let length = ordered.dim(POSITIONS as i32);
-        let seen = ops::slice(&ordered, POSITIONS, (length - (window - 1)).max(0), length)?;
-        ops::concatenate(&[&seen, new], POSITIONS as i32)
+    /// The mask of layers with this window.
+    pub fn of(&self, window: Option<i32>) -> Result<&Mask> {
+        let found = self.0.iter().find(|(known, _)| *known == window);
+        found.map(|(_, mask)| mask).ok_or_else(|| Error::Internal(format!("no mask for window {window:?}")))
     }
 }

@@ -1,15 +1,19 @@
-//! Linear layers and embeddings, dense or affinely quantised.
+//! Linear layers and embeddings, dense or quantised.
 
-use super::Weights;
+use super::{Module, Weights};
 use crate::error::Result;
-use crate::mlx::ops::{self, Quantization};
+use crate::mlx::ops::{self, Quantized};
 use crate::mlx::{Array, Device, Dtype, thread_device};
 
-/// A weight matrix `[out, in]`.
+/// A weight matrix `[out, in]`, or one for each expert `[experts, out, in]`.
 #[derive(Debug)]
 pub(super) enum Matrix {
     Dense(Array),
-    Quantized { packed: Array, scales: Array, biases: Array, quantization: Quantization },
+    /// `dtype`: what it stands for when it is dequantised.
+    Quantized {
+        weight: Quantized,
+        dtype: Dtype,
+    },
 }
 
 /// From this many rows on, MLX's CPU backend is faster at dequantising the matrix and calling BLAS
@@ -21,14 +25,14 @@ impl Matrix {
     fn forward(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Dense(weight) => ops::matmul(x, &ops::transpose(weight, &[1, 0])?),
-            Matrix::Quantized { packed, scales, biases, quantization } => {
+            Matrix::Quantized { weight, dtype } => {
                 let rows = x.size() / x.dim(-1) as usize;
-                let blas = scales.dtype() == Dtype::F32 && thread_device()? == Device::Cpu;
+                let blas = *dtype == Dtype::F32 && thread_device()? == Device::Cpu;
                 if blas && rows >= CPU_DEQUANTIZE_ROWS {
-                    let weight = ops::dequantize(packed, scales, biases, *quantization)?;
-                    return ops::matmul(x, &ops::transpose(&weight, &[1, 0])?);
+                    let dense = ops::dequantize(weight, *dtype)?;
+                    return ops::matmul(x, &ops::transpose(&dense, &[1, 0])?);
                 }
-                ops::quantized_matmul(x, packed, scales, biases, *quantization)
+                ops::quantized_matmul(x, weight)
             }
         }
     }
@@ -37,12 +41,16 @@ impl Matrix {
     fn rows(&self, indices: &Array) -> Result<Array> {
         match self {
             Matrix::Dense(weight) => ops::take(weight, indices),
-            Matrix::Quantized { packed, scales, biases, quantization } => ops::dequantize(
-                &ops::take(packed, indices)?,
-                &ops::take(scales, indices)?,
-                &ops::take(biases, indices)?,
-                *quantization,
-            ),
+            Matrix::Quantized { weight, dtype } => {
+                let biases = weight.biases.as_ref();
+                let rows = Quantized {
+                    packed: ops::take(&weight.packed, indices)?,
+                    scales: ops::take(&weight.scales, indices)?,
+                    biases: biases.map(|biases| ops::take(biases, indices)).transpose()?,
+                    quantization: weight.quantization,
+                };
+                ops::dequantize(&rows, *dtype)
+            }
         }
     }
 }
@@ -58,13 +66,14 @@ impl Linear {
     /// Takes `<prefix>.weight` of shape `[output, input]`, with `.scales` and `.biases` where it is
     /// quantised, and `<prefix>.bias` if the layer has one.
     pub fn load(weights: &mut Weights, prefix: &str, input: i32, output: i32, bias: bool) -> Result<Self> {
-        let matrix = weights.take_matrix(prefix, output, input)?;
+        let matrix = weights.take_matrix(prefix, &[output, input])?;
         let bias = if bias { Some(weights.take(&format!("{prefix}.bias"), &[output])?) } else { None };
         Ok(Linear { matrix, bias })
     }
+}
 
-    /// Maps the last axis.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
+impl Module for Linear {
+    fn forward(&self, x: &Array) -> Result<Array> {
         match (&self.matrix, &self.bias) {
             (Matrix::Dense(weight), Some(bias)) => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
             (matrix, Some(bias)) => ops::add(&matrix.forward(x)?, bias),
@@ -80,7 +89,7 @@ pub struct Embedding(Matrix);
 impl Embedding {
     /// Takes `<prefix>.weight` of shape `[vocabulary, width]`, quantised or not.
     pub fn load(weights: &mut Weights, prefix: &str, vocabulary: i32, width: i32) -> Result<Self> {
-        weights.take_matrix(prefix, vocabulary, width).map(Embedding)
+        weights.take_matrix(prefix, &[vocabulary, width]).map(Embedding)
     }
 
     /// The vectors of token ids: `[..]` to `[.., width]`.

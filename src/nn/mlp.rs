@@ -1,8 +1,8 @@
 //! The gated feed-forward block (Shazeer 2020).
 
-use super::{Activation, Linear, Weights};
+use super::{Activation, Linear, Module, Weights};
 use crate::error::Result;
-use crate::mlx::{Array, ops};
+use crate::mlx::Array;
 
 /// `down(activation(gate(x)) * up(x))`.
 #[derive(Debug)]
@@ -30,10 +30,10 @@ impl Mlp {
             activation,
         })
     }
+}
 
-    /// Maps the last axis.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
-        let gate = self.activation.apply(&self.gate.forward(x)?)?;
-        self.down.forward(&ops::multiply(&gate, &self.up.forward(x)?)?)
+impl Module for Mlp {
+    fn forward(&self, x: &Array) -> Result<Array> {
+        self.down.forward(&self.activation.gated(&self.gate.forward(x)?, &self.up.forward(x)?)?)
     }
 }

@@ -4,6 +4,8 @@
 mod activation;
 mod attention;
 mod cache;
+mod experts;
+mod kv_cache;
 mod linear;
 mod mlp;
 mod norm;
@@ -11,16 +13,24 @@ mod rope;
 mod weights;
 
 pub use activation::Activation;
-pub use attention::{Attention, AttentionSpec};
-pub use cache::KvCache;
+pub use attention::{Attention, AttentionSpec, QkNorms};
+pub use cache::{Cache, Masks, StateCache};
+pub use experts::{Experts, weighted_sum};
+pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
-pub use norm::RmsNorm;
+pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeScaling};
-pub use weights::{QuantizationConfig, Weights};
+pub use weights::{QuantizationConfig, Taken, Weights};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
+
+/// A layer that maps its input, the last axis of it, without any memory.
+pub trait Module {
+    /// `[batch, length, in]` to `[batch, length, out]`.
+    fn forward(&self, x: &Array) -> Result<Array>;
+}
 
 /// One run of a model over some tokens, and how it can be interrupted.
 #[derive(Default, Clone, Copy)]

@@ -1,10 +1,10 @@
-//! Root mean square normalisation (Zhang and Sennrich 2019).
+//! Normalisation of the last axis.
 
-use super::Weights;
+use super::{Module, Weights};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
 
-/// `x / rms(x) * weight` over the last axis.
+/// `x / rms(x) * weight` (Zhang and Sennrich 2019).
 #[derive(Debug)]
 pub struct RmsNorm {
     weight: Array,
@@ -21,12 +21,36 @@ impl RmsNorm {
     /// The same for families that store `weight - 1` (Gemma).
     pub fn load_offset(weights: &mut Weights, prefix: &str, width: i32, eps: f32) -> Result<Self> {
         let weight = weights.take(&format!("{prefix}.weight"), &[width])?;
-        let one = ops::astype(&Array::scalar(1.0)?, weight.dtype())?;
+        let one = ops::constant(1.0, &weight)?;
         Ok(RmsNorm { weight: weights.derived(ops::add(&weight, &one)?), eps })
     }
+}
 
-    /// Normalises the last axis.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
-        ops::rms_norm(x, &self.weight, self.eps)
+impl Module for RmsNorm {
+    fn forward(&self, x: &Array) -> Result<Array> {
+        ops::rms_norm(x, Some(&self.weight), self.eps)
+    }
+}
+
+/// `(x - mean(x)) / std(x) * weight + bias` (Ba et al. 2016).
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Array,
+    bias: Option<Array>,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// Takes `<prefix>.weight` of `width` values, and `<prefix>.bias` if there is to be one.
+    pub fn load(weights: &mut Weights, prefix: &str, width: i32, eps: f32, bias: bool) -> Result<Self> {
+        let weight = weights.take(&format!("{prefix}.weight"), &[width])?;
+        let bias = if bias { Some(weights.take(&format!("{prefix}.bias"), &[width])?) } else { None };
+        Ok(LayerNorm { weight, bias, eps })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Array) -> Result<Array> {
+        ops::layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
     }
 }

@@ -4,39 +4,65 @@ use crate::error::{Error, Result};
 use crate::mlx::Array;
 use crate::mlx::ops::{self, RopeFrequencies};
 use serde::Deserialize;
+use std::f32::consts::PI;
 
 /// `rope_scaling` (or `rope_parameters`) of config.json.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub struct RopeScaling {
-    /// Which way.
-    #[serde(alias = "type", default = "default_kind")]
-    pub rope_type: String,
+    /// Which way; `None`: not stretched.
+    pub rope_type: Option<String>,
+    /// The older name of `rope_type`. Some configs have both.
+    pub r#type: Option<String>,
     /// By how much the context is stretched.
     pub factor: Option<f32>,
     /// llama3: wavelengths above `original / low_freq_factor` are stretched fully.
-    #[serde(default = "one")]
-    pub low_freq_factor: f32,
+    pub low_freq_factor: Option<f32>,
     /// llama3: wavelengths below `original / high_freq_factor` are not stretched.
-    #[serde(default = "four")]
-    pub high_freq_factor: f32,
-    /// llama3: the context that the model was first trained on.
-    #[serde(default = "context_8192")]
-    pub original_max_position_embeddings: f32,
+    pub high_freq_factor: Option<f32>,
+    /// The context that the model was first trained on.
+    pub original_max_position_embeddings: Option<f32>,
+    /// yarn: pairs that turn more often than this over the original context are not stretched.
+    pub beta_fast: Option<f32>,
+    /// yarn: pairs that turn less often than this are stretched fully.
+    pub beta_slow: Option<f32>,
+    /// yarn: strength of the factor on queries and keys.
+    pub mscale: Option<f32>,
+    /// yarn: the part of that factor which attention applies to the scores instead.
+    pub mscale_all_dim: Option<f32>,
+    /// longrope: factor of each pair's period up to the original context.
+    pub short_factor: Option<Vec<f32>>,
+    /// longrope: factor of each pair's period beyond.
+    pub long_factor: Option<Vec<f32>>,
+    /// The part of a head's dimensions that turns.
+    pub partial_rotary_factor: Option<f32>,
     /// The base, where newer configs keep it here.
     pub rope_theta: Option<f32>,
 }
 
-fn default_kind() -> String {
-    "default".into()
-}
-fn one() -> f32 {
-    1.0
-}
-fn four() -> f32 {
-    4.0
-}
-fn context_8192() -> f32 {
-    8192.0
+impl RopeScaling {
+    fn kind(&self) -> &str {
+        self.r#type.as_deref().or(self.rope_type.as_deref()).unwrap_or("default")
+    }
+
+    fn positive(&self, key: &str, value: Option<f32>) -> Result<f32> {
+        value.filter(|v| v.is_finite() && *v > 0.0).ok_or_else(|| {
+            Error::BadModel(format!("config.json: `rope_scaling.{key}`: expected a positive number"))
+        })
+    }
+
+    fn required_factor(&self) -> Result<f32> {
+        self.positive("factor", self.factor)
+    }
+
+    /// yarn: the scale of attention scores with what `mscale_all_dim` leaves to it.
+    pub fn attention_scale(&self, scale: f32) -> f32 {
+        let (factor, strength) = (self.factor.unwrap_or(1.0), self.mscale_all_dim.unwrap_or(0.0));
+        if self.kind() == "default" || strength == 0.0 || factor <= 1.0 {
+            return scale;
+        }
+        scale * yarn_mscale(factor, strength).powi(2)
+    }
 }
 
 /// Rotates queries and keys by their positions.
@@ -47,47 +73,78 @@ pub struct Rope {
     frequencies: RopeFrequencies,
     /// Multiplies positions.
     scale: f32,
+    /// Multiplies the turning dimensions.
+    gain: f32,
 }
 
 impl Rope {
     /// Rotation of the first `dims` dimensions of each head with base `theta`. `traditional` pairs
-    /// neighbouring dimensions, otherwise dimension i goes with `i + dims / 2`.
-    pub fn new(dims: i32, theta: f32, traditional: bool, scaling: Option<&RopeScaling>) -> Result<Self> {
-        let plain = Rope { dims, traditional, frequencies: RopeFrequencies::Base(theta), scale: 1.0 };
+    /// neighbouring dimensions, otherwise dimension i goes with `i + dims / 2`. `context`: the positions
+    /// that the model was made for.
+    pub fn new(
+        dims: i32,
+        theta: f32,
+        traditional: bool,
+        scaling: Option<&RopeScaling>,
+        context: i32,
+    ) -> Result<Self> {
+        let plain =
+            Rope { dims, traditional, frequencies: RopeFrequencies::Base(theta), scale: 1.0, gain: 1.0 };
         let Some(scaling) = scaling else { return Ok(plain) };
-        let factor = || {
-            scaling.factor.filter(|f| f.is_finite() && *f > 0.0).ok_or_else(|| {
-                Error::BadModel("config.json: `rope_scaling.factor`: expected a positive number".into())
-            })
+        let table = |periods: Vec<f32>| {
+            let table = Array::from_f32(&periods, &[periods.len() as i32])?;
+            Ok::<_, Error>(RopeFrequencies::Table(table))
         };
-        match scaling.rope_type.as_str() {
+        match scaling.kind() {
             "default" | "mrope" => Ok(plain),
-            "linear" => Ok(Rope { scale: 1.0 / factor()?, ..plain }),
-            "llama3" => {
-                let periods = llama3_periods(dims, theta, factor()?, scaling);
-                let table = Array::from_f32(&periods, &[periods.len() as i32])?;
-                Ok(Rope { frequencies: RopeFrequencies::Table(table), ..plain })
+            "linear" => Ok(Rope { scale: 1.0 / scaling.required_factor()?, ..plain }),
+            "llama3" => Ok(Rope { frequencies: table(llama3_periods(dims, theta, scaling)?)?, ..plain }),
+            "yarn" | "deepseek_yarn" => {
+                let factor = scaling.required_factor()?;
+                let gain = yarn_mscale(factor, scaling.mscale.unwrap_or(1.0))
+                    / yarn_mscale(factor, scaling.mscale_all_dim.unwrap_or(0.0));
+                Ok(Rope { frequencies: table(yarn_periods(dims, theta, scaling)?)?, gain, ..plain })
             }
+            "longrope" => {
+                let (periods, gain) = longrope(dims, theta, scaling, context)?;
+                Ok(Rope { frequencies: table(periods)?, gain, ..plain })
+            }
+            "proportional" => Ok(Rope { frequencies: table(proportional(dims, theta, scaling)?)?, ..plain }),
             other => Err(Error::Unsupported(format!(
-                "config.json: `rope_scaling.rope_type` is \"{other}\"; known are default, linear, llama3"
+                "config.json: `rope_scaling.rope_type` is \"{other}\"; known are default, linear, llama3, yarn, \
+                 longrope, proportional"
             ))),
         }
     }
 
     /// Rotates `x` (`[batch, heads, length, head_dim]`) for positions `offset..offset + length`.
     pub fn forward(&self, x: &Array, offset: i32) -> Result<Array> {
+        let gained = if self.gain == 1.0 { None } else { Some(self.multiply_turning(x)?) };
+        let x = gained.as_ref().unwrap_or(x);
         ops::rope(x, self.dims, self.traditional, &self.frequencies, self.scale, offset)
     }
+
+    fn multiply_turning(&self, x: &Array) -> Result<Array> {
+        if x.dim(-1) == self.dims {
+            return ops::scale(x, self.gain);
+        }
+        let parts = ops::split(x, &[self.dims], -1)?;
+        ops::concatenate(&[&ops::scale(&parts[0], self.gain)?, &parts[1]], -1)
+    }
+}
+
+fn periods(dims: i32, theta: f32) -> impl Iterator<Item = f32> {
+    (0..dims / 2).map(move |pair| theta.powf(2.0 * pair as f32 / dims as f32))
 }
 
 /// Llama 3.1's periods: long wavelengths stretched by `factor`, short ones kept, those between
 /// interpolated (the Llama 3 report, section 3.4, and Meta's reference code).
-fn llama3_periods(dims: i32, theta: f32, factor: f32, scaling: &RopeScaling) -> Vec<f32> {
-    let context = scaling.original_max_position_embeddings;
-    let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
-    let stretch = |pair: i32| {
-        let period = theta.powf(2.0 * pair as f32 / dims as f32);
-        let wavelength = 2.0 * std::f32::consts::PI * period;
+fn llama3_periods(dims: i32, theta: f32, scaling: &RopeScaling) -> Result<Vec<f32>> {
+    let factor = scaling.required_factor()?;
+    let context = scaling.original_max_position_embeddings.unwrap_or(8192.0);
+    let (low, high) = (scaling.low_freq_factor.unwrap_or(1.0), scaling.high_freq_factor.unwrap_or(4.0));
+    let stretch = |period: f32| {
+        let wavelength = 2.0 * PI * period;
         if wavelength > context / low {
             period * factor
         } else if wavelength > context / high {
@@ -97,5 +154,58 @@ fn llama3_periods(dims: i32, theta: f32, factor: f32, scaling: &RopeScaling) -> 
             period
         }
     };
-    (0..dims / 2).map(stretch).collect()
+    Ok(periods(dims, theta).map(stretch).collect())
+}
+
+/// YaRN's factor on queries and keys (Peng et al. 2023, equation 22).
+fn yarn_mscale(factor: f32, strength: f32) -> f32 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * strength * factor.ln() + 1.0 }
+}
+
+/// YaRN's periods: pairs that turn often over the original context are kept, those that turn seldom
+/// stretched, with a linear ramp between (Peng et al. 2023, section 3.2).
+fn yarn_periods(dims: i32, theta: f32, scaling: &RopeScaling) -> Result<Vec<f32>> {
+    let factor = scaling.required_factor()?;
+    let context = scaling.original_max_position_embeddings.unwrap_or(4096.0);
+    // The dimension whose pair turns so many times over the context.
+    let dimension = |turns: f32| dims as f32 * (context / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+    let low = dimension(scaling.beta_fast.unwrap_or(32.0)).floor().max(0.0);
+    let mut high = dimension(scaling.beta_slow.unwrap_or(1.0)).ceil().min(dims as f32 - 1.0);
+    if low == high {
+        high += 0.001;
+    }
+    let blend = |(pair, period): (usize, f32)| {
+        let kept = 1.0 - ((pair as f32 - low) / (high - low)).clamp(0.0, 1.0);
+        let stretched = factor * period;
+        stretched * period / (stretched * kept + period * (1.0 - kept))
+    };
+    Ok(periods(dims, theta).enumerate().map(blend).collect())
+}
+
+/// LongRoPE's periods and factor on queries and keys (Ding et al. 2024). Like mlx-lm, the long factors
+/// hold for every length.
+fn longrope(dims: i32, theta: f32, scaling: &RopeScaling, context: i32) -> Result<(Vec<f32>, f32)> {
+    let factors = scaling.long_factor.as_deref().filter(|factors| factors.len() == dims as usize / 2);
+    let factors = factors.ok_or_else(|| {
+        Error::BadModel(format!("config.json: `rope_scaling.long_factor`: expected {} numbers", dims / 2))
+    })?;
+    let original = scaling.original_max_position_embeddings;
+    let original = scaling.positive("original_max_position_embeddings", original)?;
+    let stretch = context as f32 / original;
+    let gain = if stretch <= 1.0 { 1.0 } else { (1.0 + stretch.ln() / original.ln()).sqrt() };
+    Ok((periods(dims, theta).zip(factors).map(|(period, factor)| period * factor).collect(), gain))
+}
+
+/// Gemma 4's: the first part of the pairs turns with periods of the whole head, the rest not at all.
+fn proportional(dims: i32, theta: f32, scaling: &RopeScaling) -> Result<Vec<f32>> {
+    let part = scaling.partial_rotary_factor.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&part) {
+        return Err(Error::BadModel(
+            "config.json: `rope_parameters.partial_rotary_factor`: expected a number from 0 to 1".into(),
+        ));
+    }
+    let turning = (dims as f32 * part) as usize / 2;
+    let factor = scaling.factor.unwrap_or(1.0);
+    let period = |(pair, period): (usize, f32)| if pair < turning { factor * period } else { f32::INFINITY };
+    Ok(periods(dims, theta).enumerate().map(period).collect())
 }

@@ -2,10 +2,10 @@
 
 use super::linear::Matrix;
 use crate::error::{Error, Result};
-use crate::mlx::ops::{self, Quantization};
+use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Dtype};
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// `quantization` of config.json: one setting for all matrices, and exceptions by layer name.
 #[derive(Debug, Clone, Default)]
@@ -19,16 +19,27 @@ pub struct QuantizationConfig {
 /// The tensors of a checkpoint. Layers take theirs by name; shapes and types are checked here, so
 /// that a broken file is an error that names tensor and file.
 pub struct Weights {
-    tensors: HashMap<String, (Array, PathBuf)>,
+    tensors: BTreeMap<String, (Array, PathBuf)>,
     /// Where a missing tensor was looked for.
     source: PathBuf,
     quantization: QuantizationConfig,
     /// What floating-point tensors are converted to; `None` keeps their own type.
     dtype: Option<Dtype>,
     prefix: String,
-    /// All tensors that layers hold, not yet evaluated.
+    /// All tensors that layers hold, not yet evaluated, and the names they had.
     taken: Vec<Array>,
+    names: HashSet<String>,
     parameters: u64,
+}
+
+/// What layers took from a checkpoint.
+pub struct Taken {
+    /// The tensors that layers hold, not yet evaluated.
+    pub arrays: Vec<Array>,
+    /// Parameters in them, counted before quantisation.
+    pub parameters: u64,
+    /// Tensors that no layer asked for: a vision tower, say.
+    pub unused: usize,
 }
 
 impl Weights {
@@ -39,8 +50,16 @@ impl Weights {
         quantization: QuantizationConfig,
         dtype: Option<Dtype>,
     ) -> Self {
-        let (prefix, taken) = (String::new(), vec![]);
-        Weights { tensors, source, quantization, dtype, prefix, taken, parameters: 0 }
+        Weights {
+            tensors: tensors.into_iter().collect(),
+            source,
+            quantization,
+            dtype,
+            prefix: String::new(),
+            taken: vec![],
+            names: HashSet::new(),
+            parameters: 0,
+        }
     }
 
     /// From here on names are looked up behind `prefix`, such as "language_model.".
@@ -48,9 +67,65 @@ impl Weights {
         self.prefix = prefix.to_string();
     }
 
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// Whether a tensor is there.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(&format!("{}{name}", self.prefix))
+        self.tensors.contains_key(&self.full(name))
+    }
+
+    /// Whether the checkpoint has any tensor whose whole name begins so.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        self.tensors.range(prefix.to_string()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// Gives every tensor the name that `to` returns; the prefix plays no part. For families whose
+    /// publishers write other names than mlx-lm.
+    pub fn rename(&mut self, to: impl Fn(&str) -> String) {
+        self.tensors =
+            std::mem::take(&mut self.tensors).into_iter().map(|(name, t)| (to(&name), t)).collect();
+    }
+
+    /// Takes a tensor out as it is, to be put back in another form.
+    pub fn remove(&mut self, name: &str) -> Option<(Array, PathBuf)> {
+        self.tensors.remove(&self.full(name))
+    }
+
+    /// Puts a tensor that was computed from one of `file` into the checkpoint.
+    pub fn insert(&mut self, name: &str, array: Array, file: &Path) {
+        self.tensors.insert(self.full(name), (array, file.to_path_buf()));
+    }
+
+    /// Experts that lie one by one in the checkpoint, `part(e)` for e in `0..count`, become one tensor
+    /// `[count, ..]` for each of `.weight`, `.scales`, `.biases` and `.bias`. Does nothing where they
+    /// are in one already.
+    pub fn stack(&mut self, into: &str, count: i32, part: impl Fn(i32) -> String) -> Result<()> {
+        for kind in ["weight", "scales", "biases", "bias"] {
+            let name = |expert: i32| format!("{}.{kind}", part(expert));
+            if !self.has(&name(0)) {
+                continue;
+            }
+            let mut parts = vec![];
+            for expert in 0..count {
+                let found = self.remove(&name(expert));
+                parts.push(found.ok_or_else(|| self.missing(&name(expert)))?);
+            }
+            let shape = parts[0].0.shape().to_vec();
+            if let Some(odd) = parts.iter().position(|(array, _)| array.shape() != shape) {
+                let (array, file) = &parts[odd];
+                let name = self.full(&name(odd as i32));
+                return Err(Error::bad_file(
+                    file,
+                    format!("tensor `{name}` has shape {:?}, expected {shape:?}", array.shape()),
+                ));
+            }
+            let arrays: Vec<&Array> = parts.iter().map(|(array, _)| array).collect();
+            let stacked = ops::stack(&arrays, 0)?;
+            self.insert(&format!("{into}.{kind}"), stacked, &parts[0].1.clone());
+        }
+        Ok(())
     }
 
     /// Takes a floating-point tensor of the given shape.
@@ -60,37 +135,87 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Takes the matrix `<prefix>.weight` of shape `[rows, columns]`, quantised if `<prefix>.scales` is
-    /// there.
-    pub(super) fn take_matrix(&mut self, prefix: &str, rows: i32, columns: i32) -> Result<Matrix> {
+    /// Takes the matrix `<prefix>.weight` of shape `[.., rows, columns]`, quantised if
+    /// `<prefix>.scales` is there.
+    pub(super) fn take_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
         let name = |part: &str| format!("{prefix}.{part}");
         if !self.has(&name("scales")) {
-            return self.take(&name("weight"), &[rows, columns]).map(Matrix::Dense);
+            return self.take(&name("weight"), shape).map(Matrix::Dense);
         }
-        let full = format!("{}{prefix}", self.prefix);
-        let settings = self.quantization.layers.get(&full).or(self.quantization.default.as_ref());
-        let quantization = *settings.ok_or_else(|| {
-            Error::BadModel(format!(
-                "config.json: `quantization` is missing, but the checkpoint holds `{full}.scales`"
-            ))
-        })?;
-        let Quantization { group_size, bits } = quantization;
-        if columns % group_size != 0 {
-            return Err(Error::BadModel(format!(
-                "config.json: `quantization.group_size` is {group_size}, which does not divide the {columns} \
-                 columns of `{full}.weight`"
-            )));
+        if self.has(&name("global_scale")) {
+            let full = self.full(&name("global_scale"));
+            return Err(Error::Unsupported(format!("tensor `{full}`: global scales are not supported")));
         }
-        let packed = self.take_raw(&name("weight"), &[rows, columns * bits / 32])?;
+        let quantization = self.quantization_of(prefix, shape)?;
+        let Quantization { group_size, bits, mode } = quantization;
+        let (columns, outer) = shape.split_last().expect("a matrix");
+        let with_last = |last: i32| [outer, &[last]].concat();
+
+        let packed = self.take_raw(&name("weight"), &with_last(columns / 32 * bits))?;
         if packed.dtype() != Dtype::U32 {
             return Err(self.wrong_dtype(&name("weight"), &packed, "uint32 (packed)"));
         }
         self.taken.push(packed.clone());
-        self.parameters += rows as u64 * columns as u64;
-        let groups = [rows, columns / group_size];
-        let scales = self.take_float(&name("scales"), &groups)?;
-        let biases = self.take_float(&name("biases"), &groups)?;
-        Ok(Matrix::Quantized { packed, scales, biases, quantization })
+        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
+        let groups = with_last(columns / group_size);
+        let (scales, biases, dtype) = if mode == QuantMode::Affine {
+            let scales = self.take_float(&name("scales"), &groups)?;
+            let dtype = scales.dtype();
+            (scales, Some(self.take_float(&name("biases"), &groups)?), dtype)
+        } else {
+            let scales = self.take_raw(&name("scales"), &groups)?;
+            self.taken.push(scales.clone());
+            (scales, None, self.float_dtype())
+        };
+        Ok(Matrix::Quantized { weight: Quantized { packed, scales, biases, quantization }, dtype })
+    }
+
+    /// The format of a quantised matrix. Its tensors' shapes and types tell it; config.json, which may
+    /// have one setting for all and exceptions by name, need not repeat it for every layer.
+    fn quantization_of(&self, prefix: &str, shape: &[i32]) -> Result<Quantization> {
+        let full = self.full(prefix);
+        let Some(default) = self.quantization.default else {
+            return Err(Error::BadModel(format!(
+                "config.json: `quantization` is missing, but the checkpoint holds `{full}.scales`"
+            )));
+        };
+        if let Some(named) = self.quantization.layers.get(&full) {
+            return self.fitting(*named, &full, shape);
+        }
+        let tensor = |part: &str| self.tensors.get(&format!("{full}.{part}")).map(|(array, _)| array);
+        let (Some(packed), Some(scales)) = (tensor("weight"), tensor("scales")) else {
+            return Err(self.missing(&format!("{prefix}.weight")));
+        };
+        let last = |array: &Array| array.shape().last().copied().unwrap_or(0);
+        let columns = *shape.last().expect("a matrix");
+        let groups = last(scales).max(1);
+        let group_size = columns / groups;
+        let bits = i64::from(last(packed)) * 32 / i64::from(columns);
+        let modes: &[QuantMode] = match scales.dtype() {
+            Dtype::U8 => &[QuantMode::Mxfp4, QuantMode::Mxfp8, QuantMode::Nvfp4],
+            _ => &[QuantMode::Affine],
+        };
+        let bits = bits as i32;
+        let known = modes.iter().find_map(|&mode| Quantization::new(mode, group_size, bits));
+        self.fitting(known.unwrap_or(default), &full, shape)
+    }
+
+    fn fitting(&self, quantization: Quantization, full: &str, shape: &[i32]) -> Result<Quantization> {
+        let columns = *shape.last().expect("a matrix");
+        if columns % quantization.group_size == 0 && columns % 32 == 0 {
+            return Ok(quantization);
+        }
+        Err(Error::BadModel(format!(
+            "config.json: `quantization.group_size` is {}, which does not divide the {columns} columns of \
+             `{full}.weight`",
+            quantization.group_size
+        )))
+    }
+
+    /// What quantised matrices without a floating-point tensor of their own stand for.
+    fn float_dtype(&self) -> Dtype {
+        let floats = || self.tensors.values().map(|(array, _)| array.dtype()).find(|dtype| dtype.is_float());
+        self.dtype.or_else(floats).unwrap_or(Dtype::BF16)
     }
 
     /// Remembers an array that a layer computes from its tensors and keeps.
@@ -99,9 +224,10 @@ impl Weights {
         array
     }
 
-    /// Everything that was taken, for evaluation, and the number of parameters.
-    pub fn into_taken(self) -> (Vec<Array>, u64) {
-        (self.taken, self.parameters)
+    /// Everything that was taken.
+    pub fn into_taken(self) -> Taken {
+        let unused = self.tensors.keys().filter(|name| !self.names.contains(*name)).count();
+        Taken { arrays: self.taken, parameters: self.parameters, unused }
     }
 
     fn take_float(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
@@ -118,21 +244,24 @@ impl Weights {
     }
 
     fn take_raw(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
-        let full = format!("{}{name}", self.prefix);
-        let Some((tensor, file)) = self.tensors.get(&full) else {
-            return Err(Error::bad_file(&self.source, format!("tensor `{full}` is missing")));
-        };
+        let full = self.full(name);
+        let Some((tensor, file)) = self.tensors.get(&full) else { return Err(self.missing(name)) };
         if tensor.shape() != shape {
             return Err(Error::bad_file(
                 file,
                 format!("tensor `{full}` has shape {:?}, expected {shape:?}", tensor.shape()),
             ));
         }
+        self.names.insert(full);
         Ok(tensor.clone())
     }
 
+    fn missing(&self, name: &str) -> Error {
+        Error::bad_file(&self.source, format!("tensor `{}` is missing", self.full(name)))
+    }
+
     fn wrong_dtype(&self, name: &str, tensor: &Array, expected: &str) -> Error {
-        let full = format!("{}{name}", self.prefix);
+        let full = self.full(name);
         let file = self.tensors.get(&full).map_or(&self.source, |(_, file)| file);
         Error::bad_file(file, format!("tensor `{full}` is {}, expected {expected}", tensor.dtype()))
     }

@@ -29,7 +29,8 @@ import mlx.nn as nn
 import mlx_lm.utils as mlx_lm
 from mlx_lm.models.cache import make_prompt_cache
 
-from cases import CASES, Case
+from case import Case
+from cases import CASES
 from weights import write_model
 
 PROMPT_LENGTH = 41

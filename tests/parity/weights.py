@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import mlx_lm.utils as mlx_lm
 from mlx.utils import tree_flatten, tree_unflatten
 
 import byte_bpe
-from cases import Case
+from case import Case, Tensors
 
 # Wider than usual, so that attention and MLP weigh more in the residual stream than the token
 # itself does: else greedy decoding would repeat one token.
@@ -36,17 +36,19 @@ def write_model(case: Case, seed: int, folder: Path) -> None:
     model_class, args_class = mlx_lm._get_classes(config)
     # args_class may change what it is given: keep the file as the publisher would have written it.
     model = model_class(args_class.from_dict(copy.deepcopy(config)))
-    if case.config["model_type"].startswith("gemma3"):
+    if case.gemma:
         tie_gemma(model)
-    model.update(tree_unflatten(random_weights(model, seed)))
+    model.update(tree_unflatten(random_weights(model, case, seed)))
     model.set_dtype(getattr(mx, case.dtype))
     if case.bits:
         model, config = quantise(model, config, case)
 
     with sharded(case.shards):
         mlx_lm.save_model(folder, model)
+    if case.publish:
+        publish(case.publish, folder)
     if not case.index:
-        (folder / "model.safetensors.index.json").unlink()
+        (folder / "model.safetensors.index.json").unlink(missing_ok=True)
     mlx_lm.save_config(config, folder / "config.json")
     byte_bpe.save(folder, tokenizer)
 
@@ -57,31 +59,45 @@ def tie_gemma(model: nn.Module) -> None:
     language_model.sanitize({})
 
 
-def random_weights(model: nn.Module, seed: int) -> list[tuple[str, mx.array]]:
+def random_weights(model: nn.Module, case: Case, seed: int) -> list[tuple[str, mx.array]]:
     """A random value for every parameter, in a range that keeps logits spread."""
     mx.random.seed(seed)
-    gemma = "gemma3" in model.model_type
     parameters = tree_flatten(model.parameters())
-    return [(name, random_weight(name, old, gemma)) for name, old in parameters]
+    return [(name, random_weight(name, old, case)) for name, old in parameters]
 
 
-def random_weight(name: str, old: mx.array, gemma: bool) -> mx.array:
+def random_weight(name: str, old: mx.array, case: Case) -> mx.array:
     noise = mx.random.normal(old.shape)
+    for ending, (mean, spread) in case.special.items():
+        if name.endswith(ending):
+            return mean + spread * noise
     if name.endswith(".bias"):
         return 0.3 * noise
     if name.endswith("embed_tokens.weight"):
         # Gemma multiplies embeddings by sqrt(hidden): smaller ones, and a larger final norm.
-        spread = LOGIT_SPREAD / 8 if gemma else LOGIT_SPREAD
+        spread = LOGIT_SPREAD / 8 if case.gemma else LOGIT_SPREAD
         return spread / old.shape[-1] ** 0.5 * noise
     if name.endswith("lm_head.weight"):
         return LOGIT_SPREAD / old.shape[-1] ** 0.5 * noise
     if old.ndim == 1:
         # A norm's weight: Gemma stores it minus one.
-        mean = 0.0 if gemma else 1.0
-        if gemma and name.endswith("model.norm.weight"):
+        mean = 0.0 if case.gemma else 1.0
+        if case.gemma and name.endswith("model.norm.weight"):
             mean = 7.0
         return mean + 0.2 * noise
     return GAIN / old.shape[-1] ** 0.5 * noise
+
+
+def publish(rename: Callable[[Tensors], Tensors], folder: Path) -> None:
+    """Writes the weights anew as the publisher would have."""
+    tensors: Tensors = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        tensors |= mx.load(str(file))
+    tensors = rename(tensors)
+    mx.eval(tensors)
+    for file in folder.glob("model*.safetensors*"):
+        file.unlink()
+    mx.save_safetensors(str(folder / "model.safetensors"), tensors)
 
 
 def quantise(model: nn.Module, config: dict, case: Case) -> tuple[nn.Module, dict]:
@@ -96,7 +112,7 @@ def quantise(model: nn.Module, config: dict, case: Case) -> tuple[nn.Module, dic
     predicate = bits_of if case.overrides else None
     with contextlib.redirect_stdout(io.StringIO()):
         return mlx_lm.quantize_model(
-            model, config, case.group, case.bits, quant_predicate=predicate
+            model, config, case.group, case.bits, mode=case.mode, quant_predicate=predicate
         )
 
 

@@ -1,0 +1,53 @@
+//! The block that Llama made common: a root mean square norm before grouped-query attention and before
+//! the feed-forward part, each added to the residual stream.
+
+use super::decoder::Block;
+use crate::error::Result;
+use crate::mlx::{Array, ops};
+use crate::nn::{Attention, AttentionSpec, Cache, Masks, Module, RmsNorm, Weights};
+
+/// One layer.
+pub(super) struct PreNorm {
+    attention_norm: RmsNorm,
+    attention: Attention,
+    mlp_norm: RmsNorm,
+    mlp: Box<dyn Module>,
+    /// Factor on what is added to the residual stream.
+    pub residual_scale: f32,
+}
+
+impl PreNorm {
+    /// Takes `<prefix>.input_layernorm`, `.self_attn`, `.post_attention_layernorm`; `mlp` is the
+    /// feed-forward part.
+    pub fn load(
+        weights: &mut Weights,
+        prefix: &str,
+        spec: AttentionSpec,
+        eps: f32,
+        mlp: impl Module + 'static,
+    ) -> Result<Self> {
+        let width = spec.width;
+        let mut norm = |name: &str| RmsNorm::load(weights, &format!("{prefix}.{name}"), width, eps);
+        let (attention_norm, mlp_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
+        let attention = Attention::load(weights, &format!("{prefix}.self_attn"), spec)?;
+        Ok(PreNorm { attention_norm, attention, mlp_norm, mlp: Box::new(mlp), residual_scale: 1.0 })
+    }
+
+    fn add(&self, x: &Array, change: &Array) -> Result<Array> {
+        match self.residual_scale {
+            1.0 => ops::add(x, change),
+            scale => ops::add(x, &ops::scale(change, scale)?),
+        }
+    }
+}
+
+impl Block for PreNorm {
+    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
+        let h = self.add(x, &self.attention.forward(&self.attention_norm.forward(x)?, masks, cache)?)?;
+        self.add(&h, &self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
+    }
+
+    fn new_cache(&self) -> Cache {
+        self.attention.new_cache()
+    }
+}

@@ -1,0 +1,37 @@
+"""One model that mlxrt is compared with mlx-lm on: small, with an awkward shape.
+
+rms_norm_eps is larger in the families' configs than in real models, so that a wrong one shows in the
+logits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+Config = dict[str, Any]
+Tensors = dict[str, mx.array]
+
+UNTIED: Config = {"tie_word_embeddings": False}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model: its config.json, how its weights are made and stored, and how they are cut into files."""
+
+    name: str
+    config: Config
+    dtype: str = "float32"
+    bits: int = 0  # 0: not quantised
+    group: int = 0
+    mode: str = "affine"
+    overrides: dict[str, int] = field(default_factory=dict)  # path ending -> bits of that layer
+    shards: int = 1
+    index: bool = True  # keep model.safetensors.index.json
+    # Path ending -> mean and spread of a random tensor, where the usual ones make no sense.
+    special: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # Norms are stored minus one, embeddings are multiplied by sqrt(hidden_size).
+    gemma: bool = False
+    # mlx-lm's names and layouts to those of the publisher, so that renaming and splitting is tried.
+    publish: Callable[[Tensors], Tensors] | None = None
