@@ -171,6 +171,31 @@ typedef int32_t mlxrt_dtype;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How quantised weights are stored.
+enum mlxrt_quant_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Not quantised.
+    MLXRT_QUANT_NONE = 0,
+    // Integers of 2, 3, 4, 5, 6 or 8 bits with a scale and a bias for every 32, 64 or 128.
+    MLXRT_QUANT_AFFINE = 1,
+    // OCP microscaling: 4-bit floats, a scale for every 32.
+    MLXRT_QUANT_MXFP4 = 2,
+    // OCP microscaling: 8-bit floats, a scale for every 32.
+    MLXRT_QUANT_MXFP8 = 3,
+    // NVIDIA's 4-bit floats, a scale for every 16.
+    MLXRT_QUANT_NVFP4 = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mlxrt_quant_mode mlxrt_quant_mode;
+#else
+typedef int32_t mlxrt_quant_mode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // Stops loading or generating from any thread. One handle may serve any number of calls, one after
 // the other or at the same time; once triggered it stops them all until it is reset.
 typedef struct mlxrt_cancel mlxrt_cancel;
@@ -193,8 +218,8 @@ typedef struct mlxrt_device_desc {
     const char *name;
 } mlxrt_device_desc;
 
-// Told while a model loads: bytes of weights read so far and in all. A non-zero return stops
-// loading with MLXRT_STATUS_CANCELLED.
+// Told while a model loads or is converted: bytes of weights done so far and in all. A non-zero return
+// stops it with MLXRT_STATUS_CANCELLED.
 typedef int32_t (*mlxrt_progress_callback)(void *user_data, uint64_t done, uint64_t total);
 
 // How to load. Zero in any field means its default.
@@ -255,8 +280,8 @@ typedef struct mlxrt_model_desc {
     // Tensors in the files that the model has no use for: those of the vision tower of a multimodal
     // checkpoint, of which only the text part is loaded.
     uint32_t unused_tensors;
-    // Zero.
-    uint32_t reserved;
+    // The mlxrt_quant_mode of quantised weights.
+    int32_t quant_mode;
 } mlxrt_model_desc;
 
 // UTF-8 text by pointer and length. The pointer may be NULL when the length is 0.
@@ -360,6 +385,27 @@ typedef struct mlxrt_generate_result {
     // mlxrt_memory_active at the end.
     uint64_t active_memory_bytes;
 } mlxrt_generate_result;
+
+// How to convert. Zero in any field means its default.
+typedef struct mlxrt_convert_options {
+    // sizeof(mlxrt_convert_options).
+    size_t struct_size;
+    // The mlxrt_quant_mode that weight matrices are stored in; MLXRT_QUANT_NONE leaves them dense.
+    int32_t quant_mode;
+    // Bits of a quantised weight; 0: 4, or 8 for MXFP8. Only AFFINE has a choice: 2, 3, 4, 5, 6, 8.
+    uint32_t quant_bits;
+    // Weights that share a scale; 0: 64 for AFFINE, 32 for MXFP4 and MXFP8, 16 for NVFP4. Only AFFINE
+    // has a choice: 32, 64, 128.
+    uint32_t quant_group;
+    // The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: as it is in the source.
+    int32_t dtype;
+    // Stops converting from another thread; may be NULL.
+    const struct mlxrt_cancel *cancel;
+    // Told of progress, on the calling thread; may be NULL.
+    mlxrt_progress_callback progress;
+    // Passed to progress.
+    void *user_data;
+} mlxrt_convert_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -537,6 +583,28 @@ mlxrt_status mlxrt_model_chat(const struct mlxrt_model *model,
                               mlxrt_token_callback callback,
                               void *user_data,
                               struct mlxrt_generate_result *result);
+
+// Fills options with their defaults. `size` is sizeof(mlxrt_convert_options).
+mlxrt_status mlxrt_convert_options_default(struct mlxrt_convert_options *options, size_t size);
+
+// Reads the model folder `source`, whose weights are floating-point numbers, and writes the new folder
+// `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so, and
+// copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
+// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices whose rows do not
+// divide by the group stay dense; routers of experts keep 8 bits. Blocks until done; needs memory for
+// one tensor at a time.
+//
+// Nothing half-written is left: the folder gets its name when it is complete, after an error or a
+// cancel it is gone.
+//
+// Errors: BAD_ARGUMENT (`destination` is there already, `source` is quantised already, bits and group
+// that the mode does not have, no room on the disk), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for
+// mlxrt_model_load, CANCELLED.
+mlxrt_status mlxrt_model_convert(const char *source,
+                                 size_t source_len,
+                                 const char *destination,
+                                 size_t destination_len,
+                                 const struct mlxrt_convert_options *options);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -39,6 +39,8 @@ type ModelInfo struct {
 	ContextLen      int    // most tokens of prompt and answer together
 	QuantBits       int    // bits of a quantised weight; 0: not quantised
 	QuantGroup      int    // weights that share a scale; 0: not quantised
+	QuantMode       QuantMode
+	UnusedTensors   int    // in the files, but of no use to the model: a vision tower's, say
 	Parameters      uint64 // counted before quantisation
 	WeightBytes     uint64 // what the weights take in memory
 	HasChatTemplate bool   // whether Chat works
@@ -131,6 +133,8 @@ func newModel(handle *C.mlxrt_model) (*Model, error) {
 		ContextLen:      int(desc.context_length),
 		QuantBits:       int(desc.quant_bits),
 		QuantGroup:      int(desc.quant_group),
+		QuantMode:       QuantMode(desc.quant_mode),
+		UnusedTensors:   int(desc.unused_tensors),
 		Parameters:      uint64(desc.parameters),
 		WeightBytes:     uint64(desc.weight_bytes),
 		HasChatTemplate: desc.has_chat_template != 0,

@@ -36,7 +36,8 @@ pub(super) fn load(
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, folder.to_path_buf(), quantization, dtype);
     let model = make(config, &mut weights)?;
-    let Taken { arrays, parameters, unused } = weights.into_taken();
+    let Taken { tensors, derived, parameters, unused, .. } = weights.into_taken();
+    let arrays: Vec<Array> = tensors.into_iter().map(|(_, array)| array).chain(derived).collect();
     let weight_bytes = evaluate(&arrays, progress)?;
 
     let dims = model.dims();

@@ -6,10 +6,12 @@
 mod cancel;
 mod chat;
 mod checkpoint;
+mod convert;
 mod detokenizer;
 mod load;
 mod model;
 mod options;
+mod safetensors_writer;
 mod sampler;
 mod stop;
 mod task;
@@ -19,6 +21,7 @@ mod worker;
 
 pub use cancel::Cancel;
 pub use chat::{ChatTemplate, Message};
+pub use convert::{ConvertOptions, convert};
 pub use detokenizer::Detokenizer;
 pub use load::{LoadedModel, load_for_tests};
 pub use model::{Finish, Model, Outcome, Summary, Token};

@@ -8,6 +8,7 @@ use super::panic::{guard, guard_quiet};
 use super::read::{Sized, options, output, set_default, text, write_sized};
 use crate::engine::{LoadOptions, Model};
 use crate::error::{Error, Result};
+use crate::mlx::ops::QuantMode;
 use crate::mlx::{Device, Dtype};
 use libc::{c_char, c_void};
 use once_cell::sync::Lazy;
@@ -43,7 +44,7 @@ pub enum mlxrt_dtype {
     MLXRT_DTYPE_BFLOAT16 = 3,
 }
 
-fn dtype_from(value: i32) -> Result<Option<Dtype>> {
+pub(super) fn dtype_from(value: i32) -> Result<Option<Dtype>> {
     match value {
         0 => Ok(None),
         1 => Ok(Some(Dtype::F32)),
@@ -53,8 +54,35 @@ fn dtype_from(value: i32) -> Result<Option<Dtype>> {
     }
 }
 
-/// Told while a model loads: bytes of weights read so far and in all. A non-zero return stops
-/// loading with MLXRT_STATUS_CANCELLED.
+/// How quantised weights are stored.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum mlxrt_quant_mode {
+    /// Not quantised.
+    MLXRT_QUANT_NONE = 0,
+    /// Integers of 2, 3, 4, 5, 6 or 8 bits with a scale and a bias for every 32, 64 or 128.
+    MLXRT_QUANT_AFFINE = 1,
+    /// OCP microscaling: 4-bit floats, a scale for every 32.
+    MLXRT_QUANT_MXFP4 = 2,
+    /// OCP microscaling: 8-bit floats, a scale for every 32.
+    MLXRT_QUANT_MXFP8 = 3,
+    /// NVIDIA's 4-bit floats, a scale for every 16.
+    MLXRT_QUANT_NVFP4 = 4,
+}
+
+fn quant_mode_of(mode: Option<QuantMode>) -> mlxrt_quant_mode {
+    use mlxrt_quant_mode::*;
+    match mode {
+        None => MLXRT_QUANT_NONE,
+        Some(QuantMode::Affine) => MLXRT_QUANT_AFFINE,
+        Some(QuantMode::Mxfp4) => MLXRT_QUANT_MXFP4,
+        Some(QuantMode::Mxfp8) => MLXRT_QUANT_MXFP8,
+        Some(QuantMode::Nvfp4) => MLXRT_QUANT_NVFP4,
+    }
+}
+
+/// Told while a model loads or is converted: bytes of weights done so far and in all. A non-zero return
+/// stops it with MLXRT_STATUS_CANCELLED.
 pub type mlxrt_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -191,8 +219,8 @@ pub struct mlxrt_model_desc {
     /// Tensors in the files that the model has no use for: those of the vision tower of a multimodal
     /// checkpoint, of which only the text part is loaded.
     pub unused_tensors: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The mlxrt_quant_mode of quantised weights.
+    pub quant_mode: i32,
 }
 
 // SAFETY: repr(C), starts with struct_size; integers and a pointer.
@@ -236,7 +264,7 @@ pub unsafe extern "C" fn mlxrt_model_info(
                 _ => 0,
             },
             unused_tensors: info.unused_tensors,
-            reserved: 0,
+            quant_mode: quant_mode_of(info.quantization.map(|q| q.mode)) as i32,
         };
         // SAFETY: the caller's promise.
         unsafe { write_sized(out, &desc) }

@@ -155,17 +155,26 @@ impl Array {
         check(unsafe { sys::mlx_array_eval(self.0) })
     }
 
+    /// Evaluates and shows the elements' bytes, row by row, as they lie in memory.
+    pub fn with_bytes<T>(&self, show: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let flat = ops::view(&ops::reshape(&ops::contiguous(self)?, &[-1])?, Dtype::U8)?;
+        flat.eval()?;
+        // SAFETY: evaluated, and bytes.
+        let data = unsafe { sys::mlx_array_data_uint8(flat.0) };
+        if data.is_null() {
+            return if flat.nbytes() == 0 { Ok(show(&[])) } else { check(1).map(|()| show(&[])) };
+        }
+        // SAFETY: contiguous, so the data holds `nbytes` bytes, for as long as `flat` lives.
+        Ok(show(unsafe { std::slice::from_raw_parts(data, flat.nbytes()) }))
+    }
+
     /// Evaluates and copies all elements out as float32, row by row.
     pub fn to_vec_f32(&self) -> Result<Vec<f32>> {
-        let flat = ops::contiguous(&ops::astype(self, Dtype::F32)?)?;
-        flat.eval()?;
-        // SAFETY: evaluated, float32 and contiguous, so the data holds `size` floats.
-        let data = unsafe { sys::mlx_array_data_float32(flat.0) };
-        if data.is_null() {
-            return if flat.size() == 0 { Ok(vec![]) } else { check(1).map(|()| vec![]) };
-        }
-        // SAFETY: as above; copied before `flat` goes.
-        Ok(unsafe { std::slice::from_raw_parts(data, flat.size()) }.to_vec())
+        let floats = ops::astype(self, Dtype::F32)?;
+        floats.with_bytes(|bytes| {
+            let (words, _) = bytes.as_chunks::<4>();
+            words.iter().map(|word| f32::from_ne_bytes(*word)).collect()
+        })
     }
 }
 

@@ -34,6 +34,11 @@ impl Config {
         &self.file
     }
 
+    /// All of it: an object.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     /// `model_type`.
     pub fn model_type(&self) -> Result<&str> {
         let kind = self.json.get("model_type").and_then(Value::as_str);

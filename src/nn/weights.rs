@@ -26,16 +26,18 @@ pub struct Weights {
     /// What floating-point tensors are converted to; `None` keeps their own type.
     dtype: Option<Dtype>,
     prefix: String,
-    /// All tensors that layers hold, not yet evaluated, and the names they had.
-    taken: Vec<Array>,
-    names: HashSet<String>,
-    parameters: u64,
+    taken: Taken,
 }
 
 /// What layers took from a checkpoint.
+#[derive(Default)]
 pub struct Taken {
-    /// The tensors that layers hold, not yet evaluated.
-    pub arrays: Vec<Array>,
+    /// The tensors that layers hold, by name, not yet evaluated.
+    pub tensors: Vec<(String, Array)>,
+    /// The names of those that are dense matrices, without their ".weight".
+    pub matrices: HashSet<String>,
+    /// What layers computed from their tensors and hold.
+    pub derived: Vec<Array>,
     /// Parameters in them, counted before quantisation.
     pub parameters: u64,
     /// Tensors that no layer asked for: a vision tower, say.
@@ -56,9 +58,7 @@ impl Weights {
             quantization,
             dtype,
             prefix: String::new(),
-            taken: vec![],
-            names: HashSet::new(),
-            parameters: 0,
+            taken: Taken::default(),
         }
     }
 
@@ -131,7 +131,7 @@ impl Weights {
     /// Takes a floating-point tensor of the given shape.
     pub fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
         let tensor = self.take_float(name, shape)?;
-        self.parameters += tensor.size() as u64;
+        self.taken.parameters += tensor.size() as u64;
         Ok(tensor)
     }
 
@@ -140,6 +140,7 @@ impl Weights {
     pub(super) fn take_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
         let name = |part: &str| format!("{prefix}.{part}");
         if !self.has(&name("scales")) {
+            self.taken.matrices.insert(self.full(prefix));
             return self.take(&name("weight"), shape).map(Matrix::Dense);
         }
         if self.has(&name("global_scale")) {
@@ -155,8 +156,8 @@ impl Weights {
         if packed.dtype() != Dtype::U32 {
             return Err(self.wrong_dtype(&name("weight"), &packed, "uint32 (packed)"));
         }
-        self.taken.push(packed.clone());
-        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
+        self.keep(&name("weight"), &packed);
+        self.taken.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
         let groups = with_last(columns / group_size);
         let (scales, biases, dtype) = if mode == QuantMode::Affine {
             let scales = self.take_float(&name("scales"), &groups)?;
@@ -164,7 +165,7 @@ impl Weights {
             (scales, Some(self.take_float(&name("biases"), &groups)?), dtype)
         } else {
             let scales = self.take_raw(&name("scales"), &groups)?;
-            self.taken.push(scales.clone());
+            self.keep(&name("scales"), &scales);
             (scales, None, self.float_dtype())
         };
         Ok(Matrix::Quantized { weight: Quantized { packed, scales, biases, quantization }, dtype })
@@ -220,14 +221,19 @@ impl Weights {
 
     /// Remembers an array that a layer computes from its tensors and keeps.
     pub fn derived(&mut self, array: Array) -> Array {
-        self.taken.push(array.clone());
+        self.taken.derived.push(array.clone());
         array
     }
 
     /// Everything that was taken.
     pub fn into_taken(self) -> Taken {
-        let unused = self.tensors.keys().filter(|name| !self.names.contains(*name)).count();
-        Taken { arrays: self.taken, parameters: self.parameters, unused }
+        let used: HashSet<_> = self.taken.tensors.iter().map(|(name, _)| name).collect();
+        let unused = self.tensors.keys().filter(|name| !used.contains(name)).count();
+        Taken { unused, ..self.taken }
+    }
+
+    fn keep(&mut self, name: &str, tensor: &Array) {
+        self.taken.tensors.push((self.full(name), tensor.clone()));
     }
 
     fn take_float(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
@@ -239,7 +245,7 @@ impl Weights {
             Some(dtype) if dtype != tensor.dtype() => ops::astype(&tensor, dtype)?,
             _ => tensor,
         };
-        self.taken.push(tensor.clone());
+        self.keep(name, &tensor);
         Ok(tensor)
     }
 
@@ -252,7 +258,6 @@ impl Weights {
                 format!("tensor `{full}` has shape {:?}, expected {shape:?}", tensor.shape()),
             ));
         }
-        self.names.insert(full);
         Ok(tensor.clone())
     }
 

@@ -8,7 +8,7 @@
 static_assert(sizeof(mlxrt_load_options) == 48, "mlxrt_load_options");
 static_assert(sizeof(mlxrt_generate_options) == 96, "mlxrt_generate_options");
 static_assert(sizeof(mlxrt_generate_result) == 80, "mlxrt_generate_result");
-static_assert(sizeof(mlxrt_model_desc) == 80, "mlxrt_model_desc");
+static_assert(sizeof(mlxrt_model_desc) == 88, "mlxrt_model_desc");
 static_assert(sizeof(mlxrt_device_desc) == 32, "mlxrt_device_desc");
 static_assert(sizeof(mlxrt_token) == 24, "mlxrt_token");
 static_assert(offsetof(mlxrt_generate_options, struct_size) == 0, "struct_size comes first");

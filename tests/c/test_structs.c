@@ -27,6 +27,10 @@ TEST(defaults_are_zeros_and_the_size) {
     memset(&load, 0xff, sizeof load);
     CHECK_OK(mlxrt_generate_options_default(&generate, sizeof generate));
     CHECK(memcmp(&generate, &zeros, sizeof zeros) == 0);
+    mlxrt_convert_options convert, no_convert = {.struct_size = sizeof no_convert};
+    memset(&convert, 0xff, sizeof convert);
+    CHECK_OK(mlxrt_convert_options_default(&convert, sizeof convert));
+    CHECK(memcmp(&convert, &no_convert, sizeof convert) == 0);
     CHECK_OK(mlxrt_load_options_default(&load, sizeof load));
     CHECK(memcmp(&load, &no_load, sizeof load) == 0);
     CHECK_STATUS(mlxrt_generate_options_default(&generate, sizeof generate - 1), BAD_ARGUMENT);

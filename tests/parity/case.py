@@ -26,7 +26,8 @@ class Case:
     bits: int = 0  # 0: not quantised
     group: int = 0
     mode: str = "affine"
-    overrides: dict[str, int] = field(default_factory=dict)  # path ending -> bits of that layer
+    # Path ending -> bits of that layer, or all its settings.
+    overrides: dict[str, int | Config] = field(default_factory=dict)
     shards: int = 1
     index: bool = True  # keep model.safetensors.index.json
     # Path ending -> mean and spread of a random tensor, where the usual ones make no sense.

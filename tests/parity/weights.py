@@ -104,9 +104,9 @@ def quantise(model: nn.Module, config: dict, case: Case) -> tuple[nn.Module, dic
     """What `mlx_lm.convert --quantize` does."""
 
     def bits_of(path: str, _: nn.Module) -> bool | dict:
-        for ending, bits in case.overrides.items():
+        for ending, own in case.overrides.items():
             if path.endswith(ending):
-                return {"group_size": case.group, "bits": bits}
+                return own if isinstance(own, dict) else {"group_size": case.group, "bits": own}
         return True
 
     predicate = bits_of if case.overrides else None

@@ -24,6 +24,9 @@ public struct ModelInfo: Equatable, Sendable {
     public let quantBits: Int
     /// Weights that share a scale; 0: not quantised.
     public let quantGroup: Int
+    public let quantMode: QuantMode
+    /// Tensors in the files that are of no use to the model: a vision tower's, say.
+    public let unusedTensors: Int
     /// Whether `Model.chat` works.
     public let hasChatTemplate: Bool
     public let device: Device
@@ -45,6 +48,8 @@ public struct ModelInfo: Equatable, Sendable {
         contextLength = Int(desc.context_length)
         quantBits = Int(desc.quant_bits)
         quantGroup = Int(desc.quant_group)
+        quantMode = QuantMode(rawValue: desc.quant_mode) ?? .none
+        unusedTensors = Int(desc.unused_tensors)
         hasChatTemplate = desc.has_chat_template != 0
         device = Device(rawValue: desc.device) ?? .auto
         dtype = DType(rawValue: desc.dtype) ?? .auto

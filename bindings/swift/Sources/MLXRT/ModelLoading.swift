@@ -38,12 +38,8 @@ extension Model {
         load.cancel = cancel.handle
         let listener = progress.map(ProgressListener.init)
         if let listener {
-            load.user_data = Unmanaged.passUnretained(listener).toOpaque()
-            load.progress = { userData, done, total in
-                let listener = Unmanaged<ProgressListener>.fromOpaque(userData!).takeUnretainedValue()
-                listener.told(LoadProgress(done: done, total: total))
-                return 0
-            }
+            load.user_data = listener.userData
+            load.progress = ProgressListener.callback
         }
         var handle: OpaquePointer?
         do {
@@ -55,9 +51,4 @@ extension Model {
         }
         return try Model(handle: handle!)
     }
-}
-
-private final class ProgressListener {
-    let told: @Sendable (LoadProgress) -> Void
-    init(_ told: @escaping @Sendable (LoadProgress) -> Void) { self.told = told }
 }

@@ -1,0 +1,101 @@
+//! Converted checkpoints against mlx-lm's own conversion of the same weights, bit by bit, and its logits
+//! of ours.
+
+mod common;
+
+use mlxrt::engine::{Cancel, ConvertOptions, LoadOptions, convert, load_for_tests};
+use mlxrt::error::Error;
+use mlxrt::mlx::ops::{QuantMode, Quantization};
+use mlxrt::mlx::{Array, Device, Dtype, io};
+use mlxrt::nn::Pass;
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(serde::Deserialize)]
+struct Row {
+    name: String,
+    mode: String,
+    group: i32,
+    bits: i32,
+    prompt: Vec<i32>,
+}
+
+fn quantization(row: &Row) -> Option<Quantization> {
+    Quantization::new(QuantMode::from_name(&row.mode).unwrap(), row.group, row.bits)
+}
+
+/// Logits of every position, computed in float32.
+fn logits(folder: &Path, prompt: &[i32]) -> Vec<f32> {
+    let options =
+        LoadOptions { device: Some(Device::Cpu), dtype: Some(Dtype::F32), ..LoadOptions::default() };
+    let model = load_for_tests(folder, &options).unwrap().model;
+    let ids = Array::from_i32(prompt, &[1, prompt.len() as i32]).unwrap();
+    let hidden = model.forward(&ids, &mut model.new_caches(), &Pass::default()).unwrap();
+    model.logits(&hidden).unwrap().to_vec_f32().unwrap()
+}
+
+#[test]
+fn mlx_lm_makes_the_same_and_says_the_same() {
+    let out = common::scratch("convert");
+    let name = "conversion beside mlx-lm's";
+    let Some(()) = common::python(name, "convert.py", &["make", out.to_str().unwrap()]) else { return };
+    let text = std::fs::read_to_string(out.join("rows.json")).unwrap();
+    let rows: Vec<Row> = serde_json::from_str(&text).unwrap();
+    for row in &rows {
+        let folder = out.join(&row.name);
+        let options = ConvertOptions { quantization: quantization(row), ..Default::default() };
+        let (mut last, mut total) = (0, 0);
+        convert(&folder.join("model"), &folder.join("converted"), options, &mut |done, all| {
+            assert!(done >= last && done <= all);
+            (last, total) = (done, all);
+            true
+        })
+        .unwrap();
+        assert!(total > 0 && last == total, "{}: progress ended at {last} of {total}", row.name);
+        assert!(folder.join("converted/tokenizer.json").exists());
+    }
+    common::python(name, "convert.py", &["check", out.to_str().unwrap()]).unwrap();
+    for row in &rows {
+        let folder = out.join(&row.name);
+        let theirs = io::load_safetensors(&folder.join("logits.safetensors")).unwrap();
+        let theirs = theirs["logits"].to_vec_f32().unwrap();
+        let ours = logits(&folder.join("converted"), &row.prompt);
+        assert_eq!(ours.len(), theirs.len());
+        let largest = theirs.iter().fold(0.0, |most: f32, b| most.max(b.abs()));
+        let difference = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{:20} {:.1e}", row.name, difference / largest);
+        assert!(difference <= 1e-4 * largest, "{}: logits differ by {difference}", row.name);
+    }
+}
+
+/// What lies in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn nothing_is_left_of_what_was_not_finished() {
+    let out = common::scratch("convert-cancel");
+    std::fs::remove_dir_all(&out).unwrap();
+    std::fs::create_dir_all(&out).unwrap();
+    let (source, copy) = (common::demo_model(), out.join("copy"));
+
+    let stopped = convert(&source, &copy, ConvertOptions::default(), &mut |done, _| done == 0);
+    assert_eq!(stopped, Err(Error::Cancelled));
+    let cancel = Arc::new(Cancel::default());
+    cancel.trigger();
+    let options = ConvertOptions { cancel: Some(cancel), ..Default::default() };
+    assert_eq!(convert(&source, &copy, options, &mut |_, _| true), Err(Error::Cancelled));
+    let quantize =
+        ConvertOptions { quantization: Quantization::new(QuantMode::Affine, 64, 4), ..Default::default() };
+    let again = convert(&source, &copy, quantize, &mut |_, _| true);
+    assert!(matches!(again, Err(Error::BadArgument(why)) if why.contains("quantised already")));
+    assert!(names(&out).is_empty(), "{:?}", names(&out));
+
+    // Without quantisation it is a copy in mlx-lm's form, and a second one does not overwrite it.
+    convert(&source, &copy, ConvertOptions::default(), &mut |_, _| true).unwrap();
+    assert_eq!(logits(&copy, &[1, 2, 3]), logits(&source, &[1, 2, 3]));
+    let twice = convert(&source, &copy, ConvertOptions::default(), &mut |_, _| true);
+    assert!(matches!(twice, Err(Error::BadArgument(_))));
+    assert_eq!(names(&out), ["copy"]);
+}
