@@ -226,7 +226,7 @@ pub struct mlxrt_model_desc {
 // SAFETY: repr(C), starts with struct_size; integers and a pointer.
 unsafe impl Sized for mlxrt_model_desc {
     const NAME: &'static str = "mlxrt_model_desc";
-    const FIRST_SIZE: usize = 80;
+    const FIRST_SIZE: usize = 88;
 }
 
 /// Describes a model. Set `out->struct_size` before the call.

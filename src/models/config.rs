@@ -169,12 +169,12 @@ impl Config {
         let (group_size, bits) = (number("group_size")?, number("bits")?);
         Quantization::new(mode, group_size, bits).ok_or_else(|| {
             let expected = match mode {
-                QuantMode::Affine => "bits 2, 3, 4, 5, 6 or 8 in groups of 32, 64 or 128",
-                QuantMode::Mxfp4 => "bits 4 in groups of 32",
-                QuantMode::Mxfp8 => "bits 8 in groups of 32",
-                QuantMode::Nvfp4 => "bits 4 in groups of 16",
+                QuantMode::Affine => "`bits` 2, 3, 4, 5, 6 or 8 and `group_size` 32, 64 or 128",
+                QuantMode::Mxfp4 => "`bits` 4 and `group_size` 32",
+                QuantMode::Mxfp8 => "`bits` 8 and `group_size` 32",
+                QuantMode::Nvfp4 => "`bits` 4 and `group_size` 16",
             };
-            self.bad(path, format!("{expected}, found bits {bits} in groups of {group_size}"))
+            self.bad(path, format!("{expected}, found {bits} and {group_size}"))
         })
     }
 }
