@@ -32,6 +32,12 @@ pub trait Module {
     fn forward(&self, x: &Array) -> Result<Array>;
 }
 
+impl Module for Box<dyn Module> {
+    fn forward(&self, x: &Array) -> Result<Array> {
+        (**self).forward(x)
+    }
+}
+
 /// One run of a model over some tokens, and how it can be interrupted.
 #[derive(Default, Clone, Copy)]
 pub struct Pass<'a> {
