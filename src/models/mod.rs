@@ -6,6 +6,7 @@
 mod config;
 mod decoder;
 mod gemma3;
+mod lfm2;
 mod llama;
 mod pre_norm;
 mod qwen2;
@@ -59,6 +60,7 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("lfm2", lfm2::load),
     ("llama", llama::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
