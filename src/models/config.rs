@@ -97,6 +97,7 @@ impl Config {
             ("num_attention_heads", dims.num_heads),
             ("num_key_value_heads", dims.num_kv_heads),
             ("head_dim", dims.head_dim),
+            ("num_attention_heads * head_dim", dims.num_heads.saturating_mul(dims.head_dim)),
             ("max_position_embeddings", dims.context_length),
         ])?;
         if dims.num_heads % dims.num_kv_heads != 0 {
@@ -104,6 +105,20 @@ impl Config {
             return Err(self.bad("num_key_value_heads", expected));
         }
         Ok(())
+    }
+
+    /// Checks how many experts a layer has and how many of them a token uses.
+    pub fn check_experts(&self, count: (&str, i32), used: (&str, i32)) -> Result<()> {
+        self.check_sizes(&[count, used])?;
+        self.check_at_most(used, count)
+    }
+
+    /// Checks that one number is not larger than another.
+    pub fn check_at_most(&self, (key, number): (&str, i32), (limit_key, limit): (&str, i32)) -> Result<()> {
+        match number <= limit {
+            true => Ok(()),
+            false => Err(self.bad(key, format!("at most `{limit_key}` ({limit}), found {number}"))),
+        }
     }
 
     /// The base of the rotary embedding and its scaling: `rope_theta` and `rope_scaling`, or both

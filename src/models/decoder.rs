@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::mlx::{Array, ops};
 use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights};
 
-/// One layer: maps the residual stream and remembers what it must.
+/// A layer, or a part of one that looks at past positions: maps its input and remembers what it must.
 pub(super) trait Block {
     /// Maps `x` `[batch, length, width]`, the positions behind those in the cache.
     fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array>;

@@ -6,10 +6,14 @@
 mod config;
 mod decoder;
 mod gemma3;
+mod lfm2;
 mod llama;
+mod mixtral;
+mod moe;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 
 pub use config::Config;
 
@@ -59,9 +63,12 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("lfm2", lfm2::load),
     ("llama", llama::load),
+    ("mixtral", mixtral::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("qwen3_moe", qwen3_moe::load),
 ];
 
 /// How to load a `model_type`.

@@ -1,5 +1,5 @@
-//! The block that Llama made common: a root mean square norm before grouped-query attention and before
-//! the feed-forward part, each added to the residual stream.
+//! The block that Llama made common: a root mean square norm before attention (or what stands in its
+//! place) and before the feed-forward part, each added to the residual stream.
 
 use super::decoder::Block;
 use crate::error::Result;
@@ -8,8 +8,9 @@ use crate::nn::{Attention, AttentionSpec, Cache, Masks, Module, RmsNorm, Weights
 
 /// One layer.
 pub(super) struct PreNorm {
-    attention_norm: RmsNorm,
-    attention: Attention,
+    mixer_norm: RmsNorm,
+    /// Attention, or another block that looks at past positions.
+    mixer: Box<dyn Block>,
     mlp_norm: RmsNorm,
     mlp: Box<dyn Module>,
     /// Factor on what is added to the residual stream.
@@ -28,9 +29,15 @@ impl PreNorm {
     ) -> Result<Self> {
         let width = spec.width;
         let mut norm = |name: &str| RmsNorm::load(weights, &format!("{prefix}.{name}"), width, eps);
-        let (attention_norm, mlp_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
+        let norms = [norm("input_layernorm")?, norm("post_attention_layernorm")?];
         let attention = Attention::load(weights, &format!("{prefix}.self_attn"), spec)?;
-        Ok(PreNorm { attention_norm, attention, mlp_norm, mlp: Box::new(mlp), residual_scale: 1.0 })
+        Ok(PreNorm::new(norms, Box::new(attention), Box::new(mlp)))
+    }
+
+    /// A layer of these parts; `norms` stand before `mixer` and before `mlp`.
+    pub fn new(norms: [RmsNorm; 2], mixer: Box<dyn Block>, mlp: Box<dyn Module>) -> Self {
+        let [mixer_norm, mlp_norm] = norms;
+        PreNorm { mixer_norm, mixer, mlp_norm, mlp, residual_scale: 1.0 }
     }
 
     fn add(&self, x: &Array, change: &Array) -> Result<Array> {
@@ -43,11 +50,21 @@ impl PreNorm {
 
 impl Block for PreNorm {
     fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
-        let h = self.add(x, &self.attention.forward(&self.attention_norm.forward(x)?, masks, cache)?)?;
+        let h = self.add(x, &self.mixer.forward(&self.mixer_norm.forward(x)?, masks, cache)?)?;
         self.add(&h, &self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
     }
 
     fn new_cache(&self) -> Cache {
-        self.attention.new_cache()
+        self.mixer.new_cache()
+    }
+}
+
+impl Block for Attention {
+    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
+        self.forward(x, masks, cache)
+    }
+
+    fn new_cache(&self) -> Cache {
+        self.new_cache()
     }
 }

@@ -10,6 +10,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod short_conv;
 mod weights;
 
 pub use activation::Activation;
@@ -21,6 +22,7 @@ pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeScaling};
+pub use short_conv::ShortConv;
 pub use weights::{QuantizationConfig, Taken, Weights};
 
 use crate::error::{Error, Result};
@@ -30,6 +32,12 @@ use crate::mlx::Array;
 pub trait Module {
     /// `[batch, length, in]` to `[batch, length, out]`.
     fn forward(&self, x: &Array) -> Result<Array>;
+}
+
+impl Module for Box<dyn Module> {
+    fn forward(&self, x: &Array) -> Result<Array> {
+        (**self).forward(x)
+    }
 }
 
 /// One run of a model over some tokens, and how it can be interrupted.

@@ -98,6 +98,13 @@ impl Weights {
         self.tensors.insert(self.full(name), (array, file.to_path_buf()));
     }
 
+    /// Puts what `change` makes of a tensor into its place, if it is there.
+    pub fn map(&mut self, name: &str, change: impl FnOnce(Array) -> Result<Array>) -> Result<()> {
+        let Some((tensor, file)) = self.remove(name) else { return Ok(()) };
+        self.insert(name, change(tensor)?, &file);
+        Ok(())
+    }
+
     /// Experts that lie one by one in the checkpoint, `part(e)` for e in `0..count`, become one tensor
     /// `[count, ..]` for each of `.weight`, `.scales`, `.biases` and `.bias`. Does nothing where they
     /// are in one already.

@@ -44,6 +44,15 @@ pub fn top_k(a: &Array, k: i32) -> Result<(Array, Array)> {
     Ok((indices, values))
 }
 
+/// [`top_k`] as the smallest of `-a`. The order is another, and of equal values, which 16-bit logits
+/// often are, so may be the choice: routers follow mlx-lm's.
+pub fn top_k_negated(a: &Array, k: i32) -> Result<(Array, Array)> {
+    let last = a.shape().len() - 1;
+    let indices = super::slice(&argpartition(&super::negative(a)?, k - 1, -1)?, last, 0, k)?;
+    let values = take_along_axis(a, &indices, -1)?;
+    Ok((indices, values))
+}
+
 /// `a[.., indices[.., i], ..]` along an axis; other axes alike or 1.
 pub fn take_along_axis(a: &Array, indices: &Array, axis: i32) -> Result<Array> {
     // SAFETY: all handles are live.
