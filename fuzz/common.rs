@@ -1,0 +1,56 @@
+//! What the targets share: an allocator that counts, and a folder to put broken files into.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The system's allocator, with the largest single allocation since [`limited`] began.
+struct Counting;
+
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.fetch_max(size, Relaxed);
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs what reads `data` and fails if it allocates much more than its size at once: a length that a file
+/// claims must not be believed before the file is seen to be that long.
+pub fn limited(data: &[u8], times: usize, run: impl FnOnce()) {
+    LARGEST.store(0, Relaxed);
+    run();
+    let (largest, limit) = (LARGEST.load(Relaxed), (1 << 20) + times * data.len());
+    assert!(largest <= limit, "{largest} bytes at once for {} of input", data.len());
+}
+
+/// The demo model.
+pub fn demo() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/model"))
+}
+
+/// A folder of this process with the named files of the demo model in it.
+pub fn folder(files: &[&str]) -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("mlxrt-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        for file in files {
+            std::fs::copy(demo().join(file), folder.join(file)).expect("the demo model");
+        }
+        folder
+    })
+}

@@ -1,0 +1,17 @@
+//! tokenizer.json: broken ones, and what sound ones make of a text.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mlxrt::engine::Tokenizer;
+use mlxrt_fuzz::{folder, limited};
+
+fuzz_target!(|data: &[u8]| {
+    let folder = folder(&["tokenizer_config.json"]);
+    std::fs::write(folder.join("tokenizer.json"), data).unwrap();
+    limited(data, 256, || {
+        let Ok(tokenizer) = Tokenizer::load(folder) else { return };
+        if let Ok(ids) = tokenizer.encode("Hello, wörld! \u{1f469}\u{200d}\u{1f680} <|im_end|>", true) {
+            let _ = tokenizer.decode(&ids, false);
+        }
+    });
+});
