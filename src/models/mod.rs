@@ -6,6 +6,7 @@
 mod config;
 mod decoder;
 mod gemma3;
+mod gpt_oss;
 mod llama;
 mod mixtral;
 mod moe;
@@ -62,6 +63,7 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("gpt_oss", gpt_oss::load),
     ("llama", llama::load),
     ("mixtral", mixtral::load),
     ("qwen2", qwen2::load),

@@ -93,6 +93,14 @@ impl Weights {
         self.tensors.remove(&self.full(name))
     }
 
+    /// [`Weights::remove`] of a tensor that must have this shape, if it is there.
+    pub fn remove_shaped(&mut self, name: &str, shape: &[i32]) -> Result<Option<(Array, PathBuf)>> {
+        if self.has(name) {
+            self.find(name, shape)?;
+        }
+        Ok(self.remove(name))
+    }
+
     /// Puts a tensor that was computed from one of `file` into the checkpoint.
     pub fn insert(&mut self, name: &str, array: Array, file: &Path) {
         self.tensors.insert(self.full(name), (array, file.to_path_buf()));
@@ -244,16 +252,22 @@ impl Weights {
     }
 
     fn take_raw(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
+        let tensor = self.find(name, shape)?.0.clone();
+        self.names.insert(self.full(name));
+        Ok(tensor)
+    }
+
+    fn find(&self, name: &str, shape: &[i32]) -> Result<&(Array, PathBuf)> {
         let full = self.full(name);
-        let Some((tensor, file)) = self.tensors.get(&full) else { return Err(self.missing(name)) };
+        let Some(found) = self.tensors.get(&full) else { return Err(self.missing(name)) };
+        let (tensor, file) = found;
         if tensor.shape() != shape {
             return Err(Error::bad_file(
                 file,
                 format!("tensor `{full}` has shape {:?}, expected {shape:?}", tensor.shape()),
             ));
         }
-        self.names.insert(full);
-        Ok(tensor.clone())
+        Ok(found)
     }
 
     fn missing(&self, name: &str) -> Error {
