@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         println!("{output} x {input}: rows, quantised ms, dequantised ms");
         for rows in [1, 2, 4, 8, 16, 32, 128] {
             let x = Array::from_f32(&vec![0.5; (rows * input) as usize], &[rows, input])?;
-            let quantised = time(|| ops::quantized_matmul(&x, &weight))?;
+            let quantised = time(|| ops::quantized_matmul(&x, &weight, true))?;
             let dequantised = time(|| {
                 let dense = ops::dequantize(&weight, Dtype::F32)?;
                 ops::matmul(&x, &ops::transpose(&dense, &[1, 0])?)

@@ -153,11 +153,16 @@ impl Config {
         let default = match method {
             "mxfp4" => Quantization::new(QuantMode::Mxfp4, 32, 4),
             "mxfp8" => Quantization::new(QuantMode::Mxfp8, 32, 8),
+            // Packed integers, which the architectures that are published so repack.
+            "compressed-tensors" if json["format"] == "pack-quantized" => {
+                Quantization::new(QuantMode::Affine, 32, 4)
+            }
             // Dequantised by the architectures that are published so.
             "fp8" => None,
             other => {
                 return Err(Error::Unsupported(format!(
-                    "{}: `quantization_config.quant_method` is \"{other}\"; known are mxfp4, mxfp8, fp8",
+                    "{}: `quantization_config.quant_method` is \"{other}\"; known are mxfp4, mxfp8, fp8, \
+                     and compressed-tensors in the format pack-quantized",
                     self.file.display()
                 )));
             }

@@ -5,12 +5,15 @@
 
 mod config;
 mod decoder;
+mod deepseek_v3;
 mod gemma3;
+mod gpt_oss;
 mod lfm2;
 mod llama;
 mod mixtral;
 mod moe;
 mod pre_norm;
+mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
@@ -61,8 +64,11 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 
 /// Every `model_type` of config.json that can be loaded.
 pub const REGISTRY: &[(&str, Load)] = &[
+    ("deepseek_v3", deepseek_v3::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("gpt_oss", gpt_oss::load),
+    ("kimi_k2", deepseek_v3::load),
     ("lfm2", lfm2::load),
     ("llama", llama::load),
     ("mixtral", mixtral::load),

@@ -10,7 +10,13 @@ pub enum Activation {
     Silu,
     /// GELU by its tanh approximation (Hendrycks and Gimpel 2016).
     GeluTanh,
+    /// gpt-oss's: `g * sigmoid(1.702 * g)` with `g = min(x, 7)`. What it gates is clipped too, to
+    /// between -7 and 7, and increased by 1.
+    ClippedSwish,
 }
+
+/// Where [`Activation::ClippedSwish`] clips.
+const CLIP: f32 = 7.0;
 
 impl Activation {
     /// Applies the function; the result has x's type.
@@ -18,12 +24,21 @@ impl Activation {
         match self {
             Activation::Silu => ops::multiply(x, &ops::sigmoid(x)?),
             Activation::GeluTanh => gelu_tanh(x),
+            Activation::ClippedSwish => {
+                let x = ops::minimum(x, &ops::constant(CLIP, x)?)?;
+                ops::multiply(&x, &ops::sigmoid(&ops::scale(&x, 1.702)?)?)
+            }
         }
     }
 
     /// `activation(gate) * up`, what gated blocks compute.
     pub fn gated(self, gate: &Array, up: &Array) -> Result<Array> {
-        ops::multiply(&self.apply(gate)?, up)
+        let gate = self.apply(gate)?;
+        if self != Activation::ClippedSwish {
+            return ops::multiply(&gate, up);
+        }
+        let clipped = ops::clip(up, &ops::constant(-CLIP, up)?, &ops::constant(CLIP, up)?)?;
+        ops::multiply(&ops::add(&clipped, &ops::constant(1.0, up)?)?, &gate)
     }
 }
 

@@ -9,6 +9,22 @@ const POSITIONS: usize = 2;
 /// Buffers grow by this many positions, so that most steps write in place.
 const STEP: i32 = 256;
 
+/// Of `length` queries behind `past` positions, and of all keys: `[length, 1]` and `[1, past + length]`.
+fn positions(past: i32, length: i32) -> Result<(Array, Array)> {
+    let all = past + length;
+    Ok((
+        ops::reshape(&ops::arange(past, all)?, &[length, 1])?,
+        ops::reshape(&ops::arange(0, all)?, &[1, all])?,
+    ))
+}
+
+/// Where `length` queries behind `past` positions may look: true at their own position and before,
+/// `[length, past + length]`.
+pub fn causal_mask(past: i32, length: i32) -> Result<Array> {
+    let (queries, keys) = positions(past, length)?;
+    ops::greater_equal(&queries, &keys)
+}
+
 /// One layer's cache.
 #[derive(Debug)]
 pub struct KvCache {
@@ -53,8 +69,7 @@ impl KvCache {
         if past + length <= window {
             return Ok(Mask::Causal);
         }
-        let queries = ops::reshape(&ops::arange(past, past + length)?, &[length, 1])?;
-        let keys = ops::reshape(&ops::arange(0, past + length)?, &[1, past + length])?;
+        let (queries, keys) = positions(past, length)?;
         let causal = ops::greater_equal(&queries, &keys)?;
         let reach = Array::from_i32(&[window], &[1, 1])?;
         let near = ops::less(&queries, &ops::add(&keys, &reach)?)?;

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::mlx::ops::{self, Quantized};
 use crate::mlx::{Array, Device, Dtype, thread_device};
 
-/// A weight matrix `[out, in]`, or one for each expert `[experts, out, in]`.
+/// A weight matrix `[out, in]`, or one for each expert or head `[experts, out, in]`.
 #[derive(Debug)]
 pub(super) enum Matrix {
     Dense(Array),
@@ -22,18 +22,26 @@ const CPU_DEQUANTIZE_ROWS: usize = 8;
 
 impl Matrix {
     /// `x @ self.T`.
-    fn forward(&self, x: &Array) -> Result<Array> {
+    pub(super) fn forward(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::matmul(x, &ops::transpose(weight, &[1, 0])?),
+            Matrix::Dense(weight) => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
             Matrix::Quantized { weight, dtype } => {
                 let rows = x.size() / x.dim(-1) as usize;
                 let blas = *dtype == Dtype::F32 && thread_device()? == Device::Cpu;
                 if blas && rows >= CPU_DEQUANTIZE_ROWS {
                     let dense = ops::dequantize(weight, *dtype)?;
-                    return ops::matmul(x, &ops::transpose(&dense, &[1, 0])?);
+                    return ops::matmul(x, &ops::swap_axes(&dense, -1, -2)?);
                 }
-                ops::quantized_matmul(x, weight)
+                ops::quantized_matmul(x, weight, true)
             }
+        }
+    }
+
+    /// `x @ self`.
+    pub(super) fn backward(&self, x: &Array) -> Result<Array> {
+        match self {
+            Matrix::Dense(weight) => ops::matmul(x, weight),
+            Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, false),
         }
     }
 

@@ -93,6 +93,14 @@ impl Weights {
         self.tensors.remove(&self.full(name))
     }
 
+    /// [`Weights::remove`] of a tensor that must have this shape, if it is there.
+    pub fn remove_shaped(&mut self, name: &str, shape: &[i32]) -> Result<Option<(Array, PathBuf)>> {
+        if self.has(name) {
+            self.find(name, shape)?;
+        }
+        Ok(self.remove(name))
+    }
+
     /// Puts a tensor that was computed from one of `file` into the checkpoint.
     pub fn insert(&mut self, name: &str, array: Array, file: &Path) {
         self.tensors.insert(self.full(name), (array, file.to_path_buf()));
@@ -102,6 +110,59 @@ impl Weights {
     pub fn map(&mut self, name: &str, change: impl FnOnce(Array) -> Result<Array>) -> Result<()> {
         let Some((tensor, file)) = self.remove(name) else { return Ok(()) };
         self.insert(name, change(tensor)?, &file);
+        Ok(())
+    }
+
+    /// The names that end so.
+    pub fn names_ending(&self, ending: &str) -> Vec<String> {
+        let names = self.tensors.keys().filter_map(|name| name.strip_prefix(&self.prefix));
+        names.filter(|name| name.ends_with(ending)).map(str::to_string).collect()
+    }
+
+    /// Takes a matrix out, dequantised, to be put back in another form, with what it was quantised to and
+    /// its file.
+    #[allow(clippy::type_complexity)]
+    pub fn remove_matrix(
+        &mut self,
+        prefix: &str,
+        shape: &[i32],
+    ) -> Result<Option<(Array, Option<Quantization>, PathBuf)>> {
+        let name = |part: &str| format!("{prefix}.{part}");
+        if !self.has(&name("scales")) {
+            let found = self.remove_shaped(&name("weight"), shape)?;
+            return Ok(found.map(|(matrix, file)| (matrix, None, file)));
+        }
+        let quantization = self.quantization_of(prefix, shape)?;
+        let [packed_shape, groups] = quantization.shapes(shape);
+        let missing = |weights: &Self, part: &str| weights.missing(&name(part));
+        let packed = self.remove_shaped(&name("weight"), &packed_shape)?;
+        let (packed, file) = packed.ok_or_else(|| missing(self, "weight"))?;
+        let scales = self.remove_shaped(&name("scales"), &groups)?;
+        let (scales, _) = scales.ok_or_else(|| missing(self, "scales"))?;
+        let biases = self.remove_shaped(&name("biases"), &groups)?.map(|(biases, _)| biases);
+        let dtype = if scales.dtype().is_float() { scales.dtype() } else { self.float_dtype() };
+        let matrix = ops::dequantize(&Quantized { packed, scales, biases, quantization }, dtype)?;
+        Ok(Some((matrix, Some(quantization), file)))
+    }
+
+    /// Puts a matrix that was computed from one of `file` into the checkpoint, quantised if it is to be.
+    pub fn insert_matrix(
+        &mut self,
+        prefix: &str,
+        matrix: &Array,
+        quantization: Option<Quantization>,
+        file: &Path,
+    ) -> Result<()> {
+        let Some(quantization) = quantization else {
+            self.insert(&format!("{prefix}.weight"), ops::contiguous(matrix)?, file);
+            return Ok(());
+        };
+        let quantization = self.fitting(quantization, &self.full(prefix), matrix.shape())?;
+        let Quantized { packed, scales, biases, .. } = ops::quantize(matrix, quantization)?;
+        let parts = [("weight", Some(packed)), ("scales", Some(scales)), ("biases", biases)];
+        for (part, array) in parts.into_iter().filter_map(|(part, array)| Some((part, array?))) {
+            self.insert(&format!("{prefix}.{part}"), array, file);
+        }
         Ok(())
     }
 
@@ -142,6 +203,14 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// [`Weights::take`] without any conversion, for parameters that need their precision.
+    pub fn take_as_stored(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
+        let dtype = self.dtype.take();
+        let taken = self.take(name, shape);
+        self.dtype = dtype;
+        taken
+    }
+
     /// Takes the matrix `<prefix>.weight` of shape `[.., rows, columns]`, quantised if
     /// `<prefix>.scales` is there.
     pub(super) fn take_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
@@ -155,18 +224,14 @@ impl Weights {
             return Err(Error::Unsupported(format!("tensor `{full}`: global scales are not supported")));
         }
         let quantization = self.quantization_of(prefix, shape)?;
-        let Quantization { group_size, bits, mode } = quantization;
-        let (columns, outer) = shape.split_last().expect("a matrix");
-        let with_last = |last: i32| [outer, &[last]].concat();
-
-        let packed = self.take_raw(&name("weight"), &with_last(columns / 32 * bits))?;
+        let [packed_shape, groups] = quantization.shapes(shape);
+        let packed = self.take_raw(&name("weight"), &packed_shape)?;
         if packed.dtype() != Dtype::U32 {
             return Err(self.wrong_dtype(&name("weight"), &packed, "uint32 (packed)"));
         }
         self.keep(&name("weight"), &packed);
         self.taken.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
-        let groups = with_last(columns / group_size);
-        let (scales, biases, dtype) = if mode == QuantMode::Affine {
+        let (scales, biases, dtype) = if quantization.mode == QuantMode::Affine {
             let scales = self.take_float(&name("scales"), &groups)?;
             let dtype = scales.dtype();
             (scales, Some(self.take_float(&name("biases"), &groups)?), dtype)
@@ -257,18 +322,25 @@ impl Weights {
     }
 
     fn take_raw(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
+        let tensor = self.find(name, shape)?.0.clone();
+        Ok(tensor)
+    }
+
+    fn find(&self, name: &str, shape: &[i32]) -> Result<&(Array, PathBuf)> {
         let full = self.full(name);
-        let Some((tensor, file)) = self.tensors.get(&full) else { return Err(self.missing(name)) };
+        let Some(found) = self.tensors.get(&full) else { return Err(self.missing(name)) };
+        let (tensor, file) = found;
         if tensor.shape() != shape {
             return Err(Error::bad_file(
                 file,
                 format!("tensor `{full}` has shape {:?}, expected {shape:?}", tensor.shape()),
             ));
         }
-        Ok(tensor.clone())
+        Ok(found)
     }
 
-    fn missing(&self, name: &str) -> Error {
+    /// The error that a tensor is not there.
+    pub fn missing(&self, name: &str) -> Error {
         Error::bad_file(&self.source, format!("tensor `{}` is missing", self.full(name)))
     }
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,21 @@ def publish(rename: Callable[[Tensors], Tensors], folder: Path) -> None:
     mx.eval(tensors)
     for file in folder.glob("model*.safetensors*"):
         file.unlink()
-    mx.save_safetensors(str(folder / "model.safetensors"), tensors)
+    file = folder / "model.safetensors"
+    mx.save_safetensors(str(file), tensors)
+    name_fp8(file)
+
+
+def name_fp8(file: Path) -> None:
+    """Gives 8-bit floats their type: MLX keeps and writes them as uint8."""
+    data = file.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    for name in [name.removesuffix("_scale_inv") for name in header if name.endswith("_scale_inv")]:
+        header[name]["dtype"] = "F8_E4M3"
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def quantise(model: nn.Module, config: dict, case: Case) -> tuple[nn.Module, dict]:

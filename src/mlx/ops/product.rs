@@ -65,6 +65,12 @@ impl Quantization {
         };
         known.then_some(Quantization { group_size, bits, mode })
     }
+
+    /// The shapes of a matrix `[.., rows, columns]`'s packed values and of its scales.
+    pub fn shapes(&self, shape: &[i32]) -> [Vec<i32>; 2] {
+        let (columns, outer) = shape.split_last().expect("a matrix");
+        [columns / 32 * self.bits, columns / self.group_size].map(|last| [outer, &[last]].concat())
+    }
 }
 
 /// A quantised matrix `[.., rows, columns]`.
@@ -103,8 +109,8 @@ pub fn gather_matmul(a: &Array, b: &Array, indices: &Array, sorted: bool) -> Res
     build(|out, s| unsafe { sys::mlx_gather_mm(out, a.raw(), b.raw(), null(), indices.raw(), sorted, s) })
 }
 
-/// `x @ w.T`.
-pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Array> {
+/// `x @ w.T`, or `x @ w` if not `transpose`.
+pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
     let Quantization { group_size, bits, mode } = w.quantization;
     // SAFETY: all handles are live.
     build(|out, s| unsafe {
@@ -114,7 +120,7 @@ pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Array> {
             w.packed.raw(),
             w.scales.raw(),
             or_null(w.biases.as_ref()),
-            true,
+            transpose,
             some_int(group_size),
             some_int(bits),
             mode.c_name().as_ptr(),
@@ -186,6 +192,13 @@ pub fn dequantize(w: &Quantized, dtype: Dtype) -> Result<Array> {
             s,
         )
     })
+}
+
+/// The values of 8-bit floats (e4m3, without infinities), which MLX keeps as bytes.
+pub fn from_fp8(a: &Array, dtype: Dtype) -> Result<Array> {
+    let dtype = dtype.raw()?;
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe { sys::mlx_from_fp8(out, a.raw(), dtype, s) })
 }
 
 /// Convolution of `[batch, length, channels]` with `[out, kernel, channels / groups]`, no padding.
