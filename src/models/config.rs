@@ -92,6 +92,7 @@ impl Config {
             ("num_attention_heads", dims.num_heads),
             ("num_key_value_heads", dims.num_kv_heads),
             ("head_dim", dims.head_dim),
+            ("num_attention_heads * head_dim", dims.num_heads.saturating_mul(dims.head_dim)),
             ("max_position_embeddings", dims.context_length),
         ])?;
         if dims.num_heads % dims.num_kv_heads != 0 {

@@ -10,6 +10,7 @@ mod llama;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
+mod sandwich;
 
 pub use config::Config;
 
