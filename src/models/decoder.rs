@@ -3,7 +3,7 @@
 use super::{Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights};
+use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights, soft_cap};
 
 /// One layer: maps the residual stream and remembers what it must.
 pub(super) trait Block {
@@ -97,10 +97,4 @@ impl<B: Block> Model for Decoder<B> {
     fn dims(&self) -> Dims {
         self.dims
     }
-}
-
-/// `cap * tanh(x / cap)`.
-pub(super) fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
-    let cap = ops::constant(cap, x)?;
-    ops::multiply(&ops::tanh(&ops::divide(x, &cap)?)?, &cap)
 }

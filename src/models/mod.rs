@@ -5,6 +5,7 @@
 
 mod config;
 mod decoder;
+mod gemma2;
 mod gemma3;
 mod llama;
 mod pre_norm;
@@ -58,6 +59,7 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 
 /// Every `model_type` of config.json that can be loaded.
 pub const REGISTRY: &[(&str, Load)] = &[
+    ("gemma2", gemma2::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
     ("llama", llama::load),

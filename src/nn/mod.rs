@@ -12,7 +12,7 @@ mod norm;
 mod rope;
 mod weights;
 
-pub use activation::Activation;
+pub use activation::{Activation, soft_cap};
 pub use attention::{Attention, AttentionSpec, QkNorms};
 pub use cache::{Cache, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};
