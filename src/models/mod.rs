@@ -7,6 +7,7 @@ mod config;
 mod decoder;
 mod gemma2;
 mod gemma3;
+mod glm4;
 mod llama;
 mod pre_norm;
 mod qwen2;
@@ -62,6 +63,7 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma2", gemma2::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("glm4", glm4::load),
     ("llama", llama::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
