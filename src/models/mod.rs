@@ -3,6 +3,7 @@
 //! To add one: write its file (arguments from config.json, a struct, `forward`) and its line in
 //! [`REGISTRY`].
 
+mod cohere2;
 mod config;
 mod decoder;
 mod gemma2;
@@ -60,6 +61,7 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 
 /// Every `model_type` of config.json that can be loaded.
 pub const REGISTRY: &[(&str, Load)] = &[
+    ("cohere2", cohere2::load),
     ("gemma2", gemma2::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),

@@ -2,8 +2,8 @@
 
 use super::{Cache, Linear, Masks, Module, RmsNorm, Rope, Weights, soft_cap};
 use crate::error::Result;
-use crate::mlx::Array;
 use crate::mlx::ops::{self, Mask};
+use crate::mlx::{Array, Dtype};
 
 /// The shape of an attention block.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct AttentionSpec {
     pub sinks: bool,
     /// Scores stay between plus and minus this, by tanh.
     pub softcap: Option<f32>,
+    /// Whether a float16 model attends in float32.
+    pub widen_f16: bool,
 }
 
 impl AttentionSpec {
@@ -51,6 +53,7 @@ impl AttentionSpec {
             window: None,
             sinks: false,
             softcap: None,
+            widen_f16: false,
         }
     }
 }
@@ -137,11 +140,15 @@ impl Attention {
         }
 
         let (k, v) = cache.update(k, v)?;
-        let mask = masks.of(window)?;
+        let (mask, dtype) = (masks.of(window)?, q.dtype());
+        if self.spec.widen_f16 && dtype == Dtype::F16 {
+            q = ops::astype(&q, Dtype::F32)?;
+        }
         let attended = match self.spec.softcap {
             Some(cap) => soft_capped(&q, &k, &v, scale, mask, cap)?,
             None => ops::attention(&q, &k, &v, scale, mask, self.sinks.as_ref())?,
         };
+        let attended = ops::astype(&attended, dtype)?;
         let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * head_dim])?;
         self.output.forward(&joined)
     }
