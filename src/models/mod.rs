@@ -8,6 +8,7 @@ mod config;
 mod decoder;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod llama;
 mod pre_norm;
@@ -65,6 +66,9 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma2", gemma2::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("gemma4", gemma4::load_multimodal),
+    ("gemma4_text", gemma4::load),
+    ("gemma4_unified", gemma4::load_multimodal),
     ("glm4", glm4::load),
     ("llama", llama::load),
     ("qwen2", qwen2::load),
