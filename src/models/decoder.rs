@@ -3,7 +3,7 @@
 use super::{Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights};
+use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights, soft_cap};
 
 /// A layer, or a part of one that looks at past positions: maps its input and remembers what it must.
 pub(super) trait Block {
@@ -16,10 +16,11 @@ pub(super) trait Block {
 
 /// The whole model.
 pub(super) struct Decoder<B> {
-    dims: Dims,
+    pub dims: Dims,
     embedding: Embedding,
-    blocks: Vec<B>,
-    norm: Box<dyn Module>,
+    pub blocks: Vec<B>,
+    /// The one behind the last block.
+    pub norm: Box<dyn Module>,
     /// `None`: the embedding serves as the output layer.
     head: Option<Linear>,
     /// Factor on the token vectors.
@@ -30,7 +31,7 @@ pub(super) struct Decoder<B> {
     pub logit_softcap: Option<f32>,
 }
 
-impl<B: Block> Decoder<B> {
+impl<B> Decoder<B> {
     /// Takes `model.embed_tokens`, the blocks `model.layers.<i>` by `block`, and `lm_head` unless it is
     /// tied to the embedding. `norm` is the one behind the last block.
     pub fn load(
@@ -60,23 +61,18 @@ impl<B: Block> Decoder<B> {
             logit_softcap: None,
         })
     }
-}
 
-impl<B: Block> Model for Decoder<B> {
-    fn forward(&self, ids: &Array, caches: &mut [Cache], pass: &Pass) -> Result<Array> {
-        let mut h = self.embedding.forward(ids)?;
-        if self.embedding_scale != 1.0 {
-            h = ops::scale(&h, self.embedding_scale)?;
+    /// The vectors of token ids.
+    pub fn embed(&self, ids: &Array) -> Result<Array> {
+        let vectors = self.embedding.forward(ids)?;
+        match self.embedding_scale {
+            1.0 => Ok(vectors),
+            scale => ops::scale(&vectors, scale),
         }
-        let masks = Masks::new(caches, ids.dim(1))?;
-        for (block, cache) in self.blocks.iter().zip(caches) {
-            h = block.forward(&h, &masks, cache)?;
-            pass.layer_done(&h)?;
-        }
-        self.norm.forward(&h)
     }
 
-    fn logits(&self, hidden: &Array) -> Result<Array> {
+    /// The logits of what the last norm gave.
+    pub fn unembed(&self, hidden: &Array) -> Result<Array> {
         let mut logits = match &self.head {
             Some(head) => head.forward(hidden)?,
             None => self.embedding.logits(hidden)?,
@@ -89,6 +85,22 @@ impl<B: Block> Model for Decoder<B> {
             None => Ok(logits),
         }
     }
+}
+
+impl<B: Block> Model for Decoder<B> {
+    fn forward(&self, ids: &Array, caches: &mut [Cache], pass: &Pass) -> Result<Array> {
+        let mut h = self.embed(ids)?;
+        let masks = Masks::new(caches, ids.dim(1))?;
+        for (block, cache) in self.blocks.iter().zip(caches) {
+            h = block.forward(&h, &masks, cache)?;
+            pass.layer_done(&h)?;
+        }
+        self.norm.forward(&h)
+    }
+
+    fn logits(&self, hidden: &Array) -> Result<Array> {
+        self.unembed(hidden)
+    }
 
     fn new_caches(&self) -> Vec<Cache> {
         self.blocks.iter().map(Block::new_cache).collect()
@@ -97,10 +109,4 @@ impl<B: Block> Model for Decoder<B> {
     fn dims(&self) -> Dims {
         self.dims
     }
-}
-
-/// `cap * tanh(x / cap)`.
-pub(super) fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
-    let cap = ops::constant(cap, x)?;
-    ops::multiply(&ops::tanh(&ops::divide(x, &cap)?)?, &cap)
 }

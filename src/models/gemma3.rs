@@ -2,14 +2,12 @@
 //! base, every `sliding_window_pattern`th layer global; norms before and after each block, stored
 //! as `weight - 1`; embeddings scaled by the root of their width.
 
-use super::decoder::{Block, Decoder};
+use super::decoder::Decoder;
+use super::sandwich::{Sandwich, SandwichNorms};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
-use crate::nn::{
-    Activation, Attention, AttentionSpec, Cache, Masks, Mlp, Module, QkNorms, RmsNorm, Rope, RopeScaling,
-    Weights,
-};
+use crate::nn::{Activation, AttentionSpec, Mlp, QkNorms, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -73,60 +71,24 @@ impl Args {
     }
 }
 
-struct Layer {
-    attention_norm: RmsNorm,
-    attention: Attention,
-    after_attention_norm: RmsNorm,
-    mlp_norm: RmsNorm,
-    mlp: Mlp,
-    after_mlp_norm: RmsNorm,
-}
-
-impl Layer {
-    fn load(args: &Args, index: i32, weights: &mut Weights, prefix: &str) -> Result<Self> {
-        let (context, global) = (args.max_position_embeddings, args.is_global(index));
-        let rope = if global {
-            Rope::new(args.head_dim, args.rope_theta, false, args.rope_scaling.as_ref(), context)?
-        } else {
-            Rope::new(args.head_dim, args.rope_local_base_freq, false, None, context)?
-        };
-        let spec = AttentionSpec {
-            scale: args.query_pre_attn_scalar.powf(-0.5),
-            norms: QkNorms::PerHeadOffset(args.rms_norm_eps),
-            window: (!global).then_some(args.sliding_window),
-            ..args.dims().attention(Some(rope))
-        };
-        let width = args.hidden_size;
-        let mut norm =
-            |name: &str| RmsNorm::load_offset(weights, &format!("{prefix}.{name}"), width, args.rms_norm_eps);
-        let attention_norm = norm("input_layernorm")?;
-        let after_attention_norm = norm("post_attention_layernorm")?;
-        let mlp_norm = norm("pre_feedforward_layernorm")?;
-        let after_mlp_norm = norm("post_feedforward_layernorm")?;
-        let attention = Attention::load(weights, &format!("{prefix}.self_attn"), spec)?;
-        let mlp = Mlp::load(
-            weights,
-            &format!("{prefix}.mlp"),
-            width,
-            args.intermediate_size,
-            false,
-            Activation::GeluTanh,
-        )?;
-        Ok(Layer { attention_norm, attention, after_attention_norm, mlp_norm, mlp, after_mlp_norm })
-    }
-}
-
-impl Block for Layer {
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
-        let attended = self.attention.forward(&self.attention_norm.forward(x)?, masks, cache)?;
-        let h = add_clipped(x, &self.after_attention_norm.forward(&attended)?)?;
-        let mapped = self.mlp.forward(&self.mlp_norm.forward(&h)?)?;
-        add_clipped(&h, &self.after_mlp_norm.forward(&mapped)?)
-    }
-
-    fn new_cache(&self) -> Cache {
-        self.attention.new_cache()
-    }
+fn layer(args: &Args, index: i32, weights: &mut Weights, prefix: &str) -> Result<Sandwich> {
+    let (context, global) = (args.max_position_embeddings, args.is_global(index));
+    let rope = if global {
+        Rope::new(args.head_dim, args.rope_theta, false, args.rope_scaling.as_ref(), context)?
+    } else {
+        Rope::new(args.head_dim, args.rope_local_base_freq, false, None, context)?
+    };
+    let (width, hidden, eps) = (args.hidden_size, args.intermediate_size, args.rms_norm_eps);
+    let spec = AttentionSpec {
+        scale: args.query_pre_attn_scalar.powf(-0.5),
+        norms: QkNorms::PerHeadOffset(eps),
+        window: (!global).then_some(args.sliding_window),
+        ..args.dims().attention(Some(rope))
+    };
+    let mlp = Mlp::load(weights, &format!("{prefix}.mlp"), width, hidden, false, Activation::GeluTanh)?;
+    let mut layer = Sandwich::load(weights, prefix, SandwichNorms::gemma(eps), spec, mlp)?;
+    layer.add = add_clipped;
+    Ok(layer)
 }
 
 /// The residual sum. Gemma's stream leaves float16's range, so there it is clipped.
@@ -152,7 +114,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     let norm = RmsNorm::load_offset(weights, "model.norm", args.hidden_size, args.rms_norm_eps)?;
     let tied = !weights.has("lm_head.weight");
     let mut decoder = Decoder::load(weights, dims, tied, norm, |weights, index, prefix| {
-        Layer::load(&args, index, weights, prefix)
+        layer(&args, index, weights, prefix)
     })?;
     // Gemma was trained with the factor rounded to bfloat16.
     let scale = Array::scalar((args.hidden_size as f32).sqrt())?;
@@ -162,15 +124,24 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
 
 /// Loads the text part of a multimodal `gemma3` checkpoint.
 pub(super) fn load_multimodal(config: &Config, weights: &mut Weights) -> Result<Box<dyn Model>> {
+    let text = text_config(config, [262_208, 4])?;
+    weights.set_prefix("language_model.");
+    load(&text, weights)
+}
+
+/// A multimodal Gemma's `text_config`, with what stands outside it, and for what equals the first
+/// published model and is left out, that one's vocabulary and key-value heads.
+pub(super) fn text_config(config: &Config, [vocabulary, kv_heads]: [i32; 2]) -> Result<Config> {
     let mut text = config.nested("text_config")?;
-    // These stand outside text_config or are left out where they equal the 4B model's.
-    let vocabulary = config.get("vocab_size").cloned().unwrap_or(262_208.into());
-    text = text.with("vocab_size", vocabulary);
-    for (key, default) in [("num_attention_heads", 8), ("num_key_value_heads", 4)] {
+    if let Some(outside) = config.get("vocab_size") {
+        text = text.with("vocab_size", outside.clone());
+    }
+    let defaults =
+        [("vocab_size", vocabulary), ("num_attention_heads", 8), ("num_key_value_heads", kv_heads)];
+    for (key, default) in defaults {
         if text.get(key).is_none() {
             text = text.with(key, default.into());
         }
     }
-    weights.set_prefix("language_model.");
-    load(&text, weights)
+    Ok(text)
 }

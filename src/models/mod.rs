@@ -3,10 +3,14 @@
 //! To add one: write its file (arguments from config.json, a struct, `forward`) and its line in
 //! [`REGISTRY`].
 
+mod cohere2;
 mod config;
 mod decoder;
 mod deepseek_v3;
+mod gemma2;
 mod gemma3;
+mod gemma4;
+mod glm4;
 mod gpt_oss;
 mod lfm2;
 mod llama;
@@ -17,6 +21,7 @@ mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod sandwich;
 
 pub use config::Config;
 
@@ -64,9 +69,15 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 
 /// Every `model_type` of config.json that can be loaded.
 pub const REGISTRY: &[(&str, Load)] = &[
+    ("cohere2", cohere2::load),
     ("deepseek_v3", deepseek_v3::load),
+    ("gemma2", gemma2::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("gemma4", gemma4::load_multimodal),
+    ("gemma4_text", gemma4::load),
+    ("gemma4_unified", gemma4::load_multimodal),
+    ("glm4", glm4::load),
     ("gpt_oss", gpt_oss::load),
     ("kimi_k2", deepseek_v3::load),
     ("lfm2", lfm2::load),

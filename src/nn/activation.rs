@@ -56,3 +56,9 @@ fn gelu_tanh(x: &Array) -> Result<Array> {
     let half = ops::multiply(x, &constant(0.5)?)?;
     ops::multiply(&half, &ops::add(&tanh, &constant(1.0)?)?)
 }
+
+/// `cap * tanh(x / cap)`: x, bent so that it stays between plus and minus `cap` (Bello et al. 2016).
+pub fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
+    let cap = ops::constant(cap, x)?;
+    ops::multiply(&ops::tanh(&ops::divide(x, &cap)?)?, &cap)
+}

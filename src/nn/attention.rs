@@ -1,9 +1,9 @@
 //! Grouped-query attention (Ainslie et al. 2023) with rotary positions and a cache.
 
-use super::{Cache, Linear, Masks, Module, RmsNorm, Rope, Weights};
+use super::{Cache, Linear, Masks, Module, RmsNorm, Rope, Weights, soft_cap};
 use crate::error::Result;
-use crate::mlx::Array;
-use crate::mlx::ops;
+use crate::mlx::ops::{self, Mask};
+use crate::mlx::{Array, Dtype};
 
 /// The shape of an attention block.
 #[derive(Debug, Clone)]
@@ -30,6 +30,10 @@ pub struct AttentionSpec {
     pub window: Option<i32>,
     /// Whether each head has a sink, a learned score without a value.
     pub sinks: bool,
+    /// Scores stay between plus and minus this, by tanh.
+    pub softcap: Option<f32>,
+    /// Whether a float16 model attends in float32.
+    pub widen_f16: bool,
 }
 
 impl AttentionSpec {
@@ -48,6 +52,8 @@ impl AttentionSpec {
             rope,
             window: None,
             sinks: false,
+            softcap: None,
+            widen_f16: false,
         }
     }
 }
@@ -134,8 +140,31 @@ impl Attention {
         }
 
         let (k, v) = cache.update(k, v)?;
-        let attended = ops::attention(&q, &k, &v, scale, masks.of(window)?, self.sinks.as_ref())?;
+        let (mask, dtype) = (masks.of(window)?, q.dtype());
+        if self.spec.widen_f16 && dtype == Dtype::F16 {
+            q = ops::astype(&q, Dtype::F32)?;
+        }
+        let attended = match self.spec.softcap {
+            Some(cap) => soft_capped(&q, &k, &v, scale, mask, cap)?,
+            None => ops::attention(&q, &k, &v, scale, mask, self.sinks.as_ref())?,
+        };
+        let attended = ops::astype(&attended, dtype)?;
         let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * head_dim])?;
         self.output.forward(&joined)
     }
+}
+
+/// [`ops::attention`] with soft-capped scores, which MLX has no fused operation for.
+fn soft_capped(q: &Array, k: &Array, v: &Array, scale: f32, mask: &Mask, cap: f32) -> Result<Array> {
+    let (batch, heads, length, head_dim) = (q.dim(0), q.dim(1), q.dim(2), q.dim(3));
+    let (kv_heads, keys) = (k.dim(1), k.dim(2));
+    let grouped = [batch, kv_heads, heads / kv_heads, length, head_dim];
+    let q = ops::reshape(&ops::scale(q, scale)?, &grouped)?;
+    let (k, v) = (ops::expand_dims(k, 2)?, ops::expand_dims(v, 2)?);
+    let mut scores = soft_cap(&ops::matmul(&q, &ops::swap_axes(&k, -1, -2)?)?, cap)?;
+    if let Some(mask) = mask.to_array(length, keys)? {
+        scores = ops::select(&mask, &scores, &ops::constant(f32::NEG_INFINITY, &scores)?)?;
+    }
+    let attended = ops::matmul(&ops::softmax(&scores, -1, true)?, &v)?;
+    ops::reshape(&attended, &[batch, heads, length, head_dim])
 }

@@ -14,7 +14,7 @@ mod rope;
 mod short_conv;
 mod weights;
 
-pub use activation::Activation;
+pub use activation::{Activation, soft_cap};
 pub use attention::{Attention, AttentionSpec, QkNorms};
 pub use cache::{Cache, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};

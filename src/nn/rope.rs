@@ -204,7 +204,7 @@ fn proportional(dims: i32, theta: f32, scaling: &RopeScaling) -> Result<Vec<f32>
             "config.json: `rope_parameters.partial_rotary_factor`: expected a number from 0 to 1".into(),
         ));
     }
-    let turning = (dims as f32 * part) as usize / 2;
+    let turning = ((dims as f32 * part) as usize).div_ceil(2);
     let factor = scaling.factor.unwrap_or(1.0);
     let period = |(pair, period): (usize, f32)| if pair < turning { factor * period } else { f32::INFINITY };
     Ok(periods(dims, theta).enumerate().map(period).collect())

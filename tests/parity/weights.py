@@ -57,7 +57,8 @@ def write_model(case: Case, seed: int, folder: Path) -> None:
 def tie_gemma(model: nn.Module) -> None:
     """Takes the output layer away, as mlx-lm does when a Gemma checkpoint has none."""
     language_model = getattr(model, "language_model", model)
-    language_model.sanitize({})
+    if hasattr(language_model, "sanitize"):
+        language_model.sanitize({})
 
 
 def random_weights(model: nn.Module, case: Case, seed: int) -> list[tuple[str, mx.array]]:

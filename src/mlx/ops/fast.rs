@@ -1,6 +1,6 @@
 //! MLX's fused operations: norms, rotary positions, attention.
 
-use super::{build, null, or_null, sys};
+use super::{arange, build, greater_equal, null, or_null, reshape, sys};
 use crate::error::Result;
 use crate::mlx::Array;
 
@@ -57,6 +57,20 @@ pub enum Mask {
     Causal,
     /// Where the boolean array, broadcast to `[.., queries, keys]`, is true.
     Array(Array),
+}
+
+impl Mask {
+    /// The boolean array `[queries, keys]`; `None` where all keys are seen.
+    pub fn to_array(&self, queries: i32, keys: i32) -> Result<Option<Array>> {
+        match self {
+            Mask::None => Ok(None),
+            Mask::Causal => {
+                let positions = reshape(&arange(keys - queries, keys)?, &[queries, 1])?;
+                greater_equal(&positions, &arange(0, keys)?).map(Some)
+            }
+            Mask::Array(array) => Ok(Some(array.clone())),
+        }
+    }
 }
 
 /// `softmax(scale * q @ k.T + mask) @ v`: q is `[batch, heads, queries, head_dim]`, k and v
