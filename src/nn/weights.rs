@@ -322,8 +322,7 @@ impl Weights {
     }
 
     fn take_raw(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
-        let tensor = self.find(name, shape)?.0.clone();
-        Ok(tensor)
+        self.find(name, shape).map(|(tensor, _)| tensor.clone())
     }
 
     fn find(&self, name: &str, shape: &[i32]) -> Result<&(Array, PathBuf)> {
