@@ -27,3 +27,5 @@ pub mod model;
 pub mod tokenize;
 
 pub mod generate;
+
+pub mod chat;
