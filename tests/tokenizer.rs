@@ -124,6 +124,38 @@ fn a_character_comes_whole_and_as_soon_as_it_can() {
     }
 }
 
+#[test]
+fn the_end_of_a_turn_comes_from_all_files_that_name_it() {
+    let folder = common::scratch("end_ids");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(common::demo_model().join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+    let write = |name: &str, content: &str| std::fs::write(folder.join(name), content).unwrap();
+    let ids = || Tokenizer::load(&folder).map(|tokenizer| tokenizer.end_ids().to_vec());
+
+    assert_eq!(ids().unwrap(), [] as [i32; 0]);
+    write("config.json", r#"{"text_config": {"eos_token_id": 7}}"#);
+    assert_eq!(ids().unwrap(), [7]);
+    write("config.json", r#"{"eos_token_id": [9, 8], "text_config": {"eos_token_id": 7}}"#);
+    assert_eq!(ids().unwrap(), [8, 9]);
+    // As mlx-lm has it: generation_config.json stands in for config.json.
+    write("generation_config.json", r#"{"eos_token_id": null}"#);
+    assert_eq!(ids().unwrap(), [8, 9]);
+    write("generation_config.json", r#"{"eos_token_id": 5}"#);
+    assert_eq!(ids().unwrap(), [5]);
+    write("special_tokens_map.json", r#"{"eos_token": {"content": "<|endoftext|>"}}"#);
+    assert_eq!(ids().unwrap(), [0, 5]);
+    write("tokenizer_config.json", r#"{"eos_token": "<|im_end|>", "added_tokens_decoder": {}}"#);
+    assert_eq!(ids().unwrap(), [2, 5]);
+    write("tokenizer_config.json", r#"{"eos_token": "not a token of it", "added_tokens_decoder": {}}"#);
+    assert_eq!(ids().unwrap(), [5]);
+    for bad in [r#""</s>""#, "1.5", "[1, null]", "99999999999", "{}"] {
+        write("generation_config.json", &format!(r#"{{"eos_token_id": {bad}}}"#));
+        let error = ids().unwrap_err().to_string();
+        assert!(error.contains("generation_config.json") && error.contains("`eos_token_id`"), "{error}");
+    }
+}
+
 thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
 }

@@ -54,18 +54,19 @@ impl Conversation {
     }
 
     /// Applies `change` to every text in it, keys of objects aside.
-    pub(super) fn for_each_text(&mut self, change: &mut dyn FnMut(&mut String)) {
-        let lists = self.messages.iter_mut().chain(self.tools.iter_mut().flatten());
-        lists.chain(self.variables.values_mut()).for_each(|value| each_text(value, change));
+    pub(super) fn for_each_text(&mut self, change: &dyn Fn(&mut String) -> Result<()>) -> Result<()> {
+        let mut lists = self.messages.iter_mut().chain(self.tools.iter_mut().flatten());
+        lists.try_for_each(|value| each_text(value, change))?;
+        self.variables.values_mut().try_for_each(|value| each_text(value, change))
     }
 }
 
-fn each_text(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
+fn each_text(value: &mut Value, change: &dyn Fn(&mut String) -> Result<()>) -> Result<()> {
     match value {
         Value::String(text) => change(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| each_text(value, change)),
-        Value::Object(map) => map.values_mut().for_each(|value| each_text(value, change)),
-        _ => {}
+        Value::Array(values) => values.iter_mut().try_for_each(|value| each_text(value, change)),
+        Value::Object(map) => map.values_mut().try_for_each(|value| each_text(value, change)),
+        _ => Ok(()),
     }
 }
 
@@ -135,9 +136,10 @@ impl ChatTemplate {
         conversation.check()?;
         let tools = conversation.tools.as_ref();
         let for_tools = tools.and_then(|_| self.environment.get_template(TOOL_USE).ok());
-        let template = for_tools.map_or_else(|| self.environment.get_template(DEFAULT), Ok).map_err(|_| {
-            Error::Unsupported("the model has several chat templates, none is named \"default\"".into())
-        })?;
+        let template =
+            for_tools.map_or_else(|| self.environment.get_template(DEFAULT), Ok).map_err(|_| {
+                Error::Unsupported("the model has several chat templates, none is named \"default\"".into())
+            })?;
         let messages: Vec<Value> = conversation.messages.iter().map(as_templates_expect).collect();
         let mut variables = self.special_tokens.clone();
         variables.extend(conversation.variables.clone());
@@ -150,7 +152,10 @@ impl ChatTemplate {
             ..minijinja::Value::from(Serde(variables))
         };
         template.render(variables).map_err(|error| {
-            Error::BadArgument(format!("the chat template refuses the conversation: {}", jinja::reason(&error)))
+            Error::BadArgument(format!(
+                "the chat template refuses the conversation: {}",
+                jinja::reason(&error)
+            ))
         })
     }
 }

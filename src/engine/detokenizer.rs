@@ -84,7 +84,9 @@ fn add_stages<'a>(decoder: &'a DecoderWrapper, fused: &mut bool, stages: &mut Ve
         (D::ByteFallback(_), false) => Stage::ByteRuns(ByteRun::default()),
         (D::BPE(_), false) => Stage::LastDiffers { decoder, held: None },
         (D::CTC(_), false) => Stage::Repeats { decoder, last: None },
-        (D::Replace(_) | D::WordPiece(_), false) => Stage::FirstDiffers { decoder, first: true, fused: false },
+        (D::Replace(_) | D::WordPiece(_), false) => {
+            Stage::FirstDiffers { decoder, first: true, fused: false }
+        }
         (D::Metaspace(_), fused) => Stage::FirstDiffers { decoder, first: true, fused },
         // No model is known to do these to fused text, which may need all of it.
         (D::ByteLevel(_) | D::ByteFallback(_) | D::BPE(_), true) => Stage::Whole { decoder, text: None },
@@ -97,11 +99,21 @@ fn add_stages<'a>(decoder: &'a DecoderWrapper, fused: &mut bool, stages: &mut Ve
 enum Stage<'a> {
     /// Changes each token by itself, the first one perhaps in another way. All fragments of fused
     /// text belong to the first.
-    FirstDiffers { decoder: &'a DecoderWrapper, first: bool, fused: bool },
+    FirstDiffers {
+        decoder: &'a DecoderWrapper,
+        first: bool,
+        fused: bool,
+    },
     /// Changes the last token in another way, so one is held.
-    LastDiffers { decoder: &'a DecoderWrapper, held: Option<String> },
+    LastDiffers {
+        decoder: &'a DecoderWrapper,
+        held: Option<String>,
+    },
     /// Drops repeated tokens.
-    Repeats { decoder: &'a DecoderWrapper, last: Option<String> },
+    Repeats {
+        decoder: &'a DecoderWrapper,
+        last: Option<String>,
+    },
     /// Bytes written as GPT-2 writes them; the beginning of a character is held.
     Bytes(Vec<u8>),
     /// Bytes written as `<0x41>`.
@@ -109,9 +121,14 @@ enum Stage<'a> {
     StripEach(&'a Strip),
     StripAll(Stripping<'a>),
     /// No decoder: Hugging Face puts a space between tokens.
-    Spaced { first: bool },
+    Spaced {
+        first: bool,
+    },
     /// Everything is held.
-    Whole { decoder: &'a DecoderWrapper, text: Option<String> },
+    Whole {
+        decoder: &'a DecoderWrapper,
+        text: Option<String>,
+    },
 }
 
 impl Stage<'_> {
@@ -141,7 +158,11 @@ impl Stage<'_> {
             Stage::StripEach(strip) => vec![Stripping::new(strip).push(&token)],
             Stage::StripAll(stripping) => vec![stripping.push(&token)],
             Stage::Spaced { first } => {
-                if std::mem::take(first) { vec![token] } else { vec![" ".into(), token] }
+                if std::mem::take(first) {
+                    vec![token]
+                } else {
+                    vec![" ".into(), token]
+                }
             }
             Stage::Whole { text, .. } => {
                 text.get_or_insert_default().push_str(&token);

@@ -1,12 +1,13 @@
 //! Jinja as Hugging Face sets it up for chat templates, by minijinja: the extra functions, and what
-//! Python prints where minijinja prints otherwise.
+//! Python has and minijinja has not.
 
-use super::python::{self, JsonStyle};
+use super::python_json::{Style, float};
 use crate::error::{self, Error as OurError};
 use chrono::format::{Item, StrftimeItems};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
+use serde::Deserialize;
 
 /// Instructions of one rendering: a conversation of 100,000 messages fits. A template that loops for
 /// ever is an error and not a hang.
@@ -20,11 +21,14 @@ pub(super) fn environment() -> error::Result<Environment<'static>> {
     environment.set_syntax(syntax.map_err(|error| OurError::Internal(error.to_string()))?);
     environment.set_fuel(Some(FUEL));
     environment.set_formatter(print);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
-    environment.add_filter("string", |value: &Value| Value::from(python::str(value)));
+    environment.add_filter("default", default);
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+    });
     Ok(environment)
 }
 
@@ -57,7 +61,7 @@ fn failure(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 fn raise_exception(message: &Value) -> Result<Value, Error> {
-    Err(failure(python::str(message)))
+    Err(failure(message.to_string()))
 }
 
 fn strftime_now(format: &str) -> Result<String, Error> {
@@ -70,25 +74,75 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(chrono::Local::now().format_with_items(items.iter()).to_string())
 }
 
-/// `{{ value }}`
-fn print(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
-    let written = match value.as_str() {
-        Some(text) => out.write_str(text),
-        None => out.write_str(&python::str(value)),
-    };
-    written.map_err(Error::from)
+/// Floats as Python prints them; the rest minijinja prints so itself.
+fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    match f64::try_from(value.clone()) {
+        Ok(number) if value.is_number() && !value.is_integer() => Ok(out.write_str(&float(number))?),
+        _ => escape_formatter(out, state, value),
+    }
 }
 
-/// Python's `json.dumps` with the arguments that Hugging Face's filter has.
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
+/// Methods of texts that minijinja-contrib lacks.
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else {
+        return minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args);
+    };
+    match name {
+        "removeprefix" | "removesuffix" => {
+            let (part,): (&str,) = from_args(args)?;
+            let cut = if name == "removeprefix" { text.strip_prefix(part) } else { text.strip_suffix(part) };
+            Ok(Value::from(cut.unwrap_or(text)))
+        }
+        "partition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let parts = text.split_once(separator).map(|(before, after)| [before, separator, after]);
+            Ok(Value::from(Tuple::from(parts.unwrap_or([text, "", ""]).map(Value::from))))
+        }
+        "rsplit" => {
+            let (separator, most): (&str, Option<usize>) = from_args(args)?;
+            let most = most.map_or(usize::MAX, |most| most.saturating_add(1));
+            let mut parts: Vec<Value> = text.rsplitn(most, separator).map(Value::from).collect();
+            parts.reverse();
+            Ok(Value::from(parts))
+        }
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// Jinja's filter, whose arguments have names.
+fn default(
+    value: &Value,
+    other: Option<Value>,
+    boolean: Option<Value>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let other = other.or(named.get("default_value")?).unwrap_or_else(|| Value::from(""));
+    let boolean = boolean.or(named.get("boolean")?).is_some_and(|boolean| boolean.is_true());
+    named.assert_all_used()?;
+    Ok(if value.is_undefined() || boolean && !value.is_true() { other } else { value.clone() })
+}
+
+/// Python's `json.dumps` with the arguments that Hugging Face's filter has; `sort_keys` by name only.
+fn to_json(
+    value: &Value,
+    ensure_ascii: Option<Value>,
+    indent: Option<Value>,
+    separators: Option<Value>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let argument = |given: Option<Value>, name| -> Result<Option<Value>, Error> {
+        Ok(given.or(named.get::<Option<Value>>(name)?).filter(|value| !value.is_none()))
+    };
+    let ascii = argument(ensure_ascii, "ensure_ascii")?.is_some_and(|value| value.is_true());
+    let indent = argument(indent, "indent")?;
+    let separators = argument(separators, "separators")?;
+    let sorted = argument(None, "sort_keys")?.is_some_and(|value| value.is_true());
+    named.assert_all_used()?;
     if value.is_undefined() {
         return Err(failure("Object of type Undefined is not JSON serializable"));
     }
-    let mut json = serde_json::to_value(value).map_err(|error| failure(error.to_string()))?;
-    if options.get::<Option<bool>>("sort_keys")?.unwrap_or(false) {
-        json.sort_all_objects();
-    }
-    let indent = match options.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none()) {
+
+    let indent = match indent {
         None => None,
         Some(indent) => Some(match (indent.as_str(), usize::try_from(indent.clone())) {
             (Some(text), _) => text.to_string(),
@@ -96,15 +150,17 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
             _ => return Err(failure(format!("tojson: indent is {indent}, expected 0 to 100 or a text"))),
         }),
     };
-    let (item_separator, key_separator) = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
-        Some([items, keys]) => (items.clone(), keys.clone()),
-        Some(_) => return Err(failure("tojson: separators: expected two texts")),
-        None if indent.is_some() => (",".into(), ": ".into()),
-        None => (", ".into(), ": ".into()),
+    let between = if indent.is_some() { "," } else { ", " };
+    let (item_separator, key_separator) = match separators {
+        None => (between.to_string(), ": ".to_string()),
+        Some(pair) => <(String, String)>::deserialize(pair)
+            .map_err(|_| failure("tojson: separators: expected two texts"))?,
     };
-    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-    options.assert_all_used()?;
+    let mut json = serde_json::to_value(value).map_err(|error| failure(error.to_string()))?;
+    if sorted {
+        json.sort_all_objects();
+    }
     let mut text = String::new();
-    JsonStyle { indent, item_separator, key_separator, ascii }.write(&json, 0, &mut text);
+    Style { indent, item_separator, key_separator, ascii }.write(&json, 0, &mut text);
     Ok(Value::from(text))
 }

@@ -11,7 +11,7 @@ mod jinja;
 mod load;
 mod model;
 mod options;
-mod python;
+mod python_json;
 mod sampler;
 mod stop;
 mod task;

@@ -151,7 +151,7 @@ impl Model {
         if !plain_text {
             return self.tokenizer.encode(&self.render_chat(&conversation)?, Encoding::default());
         }
-        conversation.for_each_text(&mut |text| self.tokenizer.mark(text));
+        conversation.for_each_text(&|text| self.tokenizer.mark(text))?;
         self.tokenizer.encode_marked(&self.render_chat(&conversation)?)
     }
 

@@ -82,17 +82,24 @@ impl Tokenizer {
         self.encode_with(self.inner.get_added_vocabulary(), text, true, false)
     }
 
-    /// Puts [`TEXT_MARK`] into each special token of a text, so that it is none.
-    pub(super) fn mark(&self, text: &mut String) {
+    /// Puts [`TEXT_MARK`] into each special token of a text, so that it is none. An error if the
+    /// tokenizer makes such a token of plain text too.
+    pub(super) fn mark(&self, text: &mut String) -> Result<()> {
         text.retain(|char| char != TEXT_MARK);
-        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
-        for token in added.values().filter(|token| token.special) {
-            if text.contains(&token.content) {
-                let first = token.content.chars().next().map_or(0, char::len_utf8);
-                let (head, tail) = token.content.split_at(first);
-                *text = text.replace(&token.content, &format!("{head}{TEXT_MARK}{tail}"));
+        for (&id, token) in self.inner.get_added_vocabulary().get_added_tokens_decoder() {
+            let content = &token.content;
+            if !token.special || !text.contains(content) {
+                continue;
             }
+            if self.encode(content, Encoding { add_special: false, plain_text: true })?.contains(&(id as i32))
+            {
+                let why = "the tokenizer has it among its ordinary tokens";
+                return Err(Error::BadArgument(format!("{content:?} cannot be read as text: {why}")));
+            }
+            let (head, tail) = content.split_at(content.chars().next().map_or(0, char::len_utf8));
+            *text = text.replace(content, &format!("{head}{TEXT_MARK}{tail}"));
         }
+        Ok(())
     }
 
     /// What `tokenizers` does in `encode_fast`, with a choice of added tokens.
@@ -117,8 +124,8 @@ impl Tokenizer {
             self.inner.get_model().tokenize_in_pretokenized(&mut parts, None)?;
             self.inner.post_process(parts.into_encoding(None, 0, OffsetType::None)?, None, add_special)
         };
-        let encoding = encode()
-            .map_err(|error| Error::BadArgument(format!("the text cannot be tokenized: {error}")))?;
+        let encoding =
+            encode().map_err(|error| Error::BadArgument(format!("the text cannot be tokenized: {error}")))?;
         Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
     }
 

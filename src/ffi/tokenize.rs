@@ -12,7 +12,12 @@ use libc::c_char;
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `capacity` values; `count` is NULL or writable.
-pub(super) unsafe fn fill<T: Copy>(values: &[T], buffer: *mut T, capacity: usize, count: *mut usize) -> Result<()> {
+pub(super) unsafe fn fill<T: Copy>(
+    values: &[T],
+    buffer: *mut T,
+    capacity: usize,
+    count: *mut usize,
+) -> Result<()> {
     // SAFETY: the caller's promise.
     let count = unsafe { output(count, "count") }?;
     *count = values.len();

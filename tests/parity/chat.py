@@ -4,7 +4,7 @@
 
 The file is one JSON object:
     date        the day on which it was made: some templates write it
-    chats       [{template_file or model: true, special_tokens, messages, tools, variables,
+    chats       [{template_file, template or model: true, special_tokens, messages, tools, variables,
                   add_generation_prompt, and either text or error with error_type}]
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from conversations import RICH, SIMPLE, TOOLS, VARIABLES
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from snippets import SNIPPETS, VALUES
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -72,15 +73,30 @@ def render(
     return {"text": text}
 
 
+def bare_tokenizer() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE()), bos_token=BOS, eos_token=EOS
+    )
+
+
+def snippet_chats() -> list[dict]:
+    """Our own small templates."""
+    tokenizer = bare_tokenizer()
+    request = {"messages": SIMPLE[0], "tools": None, "variables": VALUES, "add_generation_prompt": True}
+    common = request | {"special_tokens": tokenizer.special_tokens_map}
+    return [
+        common | {"template": template} | render(tokenizer, template, request, True)
+        for template in SNIPPETS
+    ]
+
+
 def template_chats(folder: Path) -> list[dict]:
     """The templates of other models; none where the folder is missing."""
     files = sorted(folder.glob("*.jinja"))
     if not files:
         print(f"skipped: chat templates: no .jinja files in {folder}")
         return []
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.BPE()), bos_token=BOS, eos_token=EOS
-    )
+    tokenizer = bare_tokenizer()
     chats = []
     for file in files:
         found = render_all(tokenizer, file.read_text("utf-8"), {"template_file": file.name})
@@ -124,7 +140,7 @@ def main() -> None:
     today = datetime.date.today().isoformat()
     result = {
         "date": today,
-        "chats": model_chats(options.model) + template_chats(options.templates),
+        "chats": model_chats(options.model) + snippet_chats() + template_chats(options.templates),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result) + "\n")

@@ -132,13 +132,13 @@ GET_WEATHER = {
             "properties": {
                 "city": {"type": "string", "description": "A city's name"},
                 "unit": {"type": "string", "enum": ["celsius", "fahrenheit"], "default": "celsius"},
-                "days": {"type": ["integer", "null"], "nullable": True, "minimum": 0.5},
+                "days": {"type": "integer", "nullable": True, "minimum": 0.5},
                 "at": {
                     "type": "object",
                     "properties": {"lat": {"type": "number"}, "lon": {"type": "number"}},
                     "required": ["lat", "lon"],
                 },
-                "tags": {"type": "array", "items": {"type": "string"}, "default": []},
+                "names": {"type": "object", "additionalProperties": {"type": "string"}},
             },
             "required": ["city"],
         },
@@ -156,6 +156,7 @@ ADD = {
         },
     },
 }
+# One template recurses for ever on these.
 EITHER = {
     "type": "function",
     "function": {
@@ -163,7 +164,12 @@ EITHER = {
         "description": "One or the other.",
         "parameters": {
             "type": "object",
-            "properties": {"x": {"anyOf": [{"type": "string"}, {"type": "null"}], "oneOf": [{"type": "boolean"}]}},
+            "properties": {
+                "x": {"anyOf": [{"type": "string"}, {"type": "null"}], "oneOf": [{"type": "boolean"}]},
+                "tags": {"type": "array", "items": {"type": "string"}, "default": []},
+                "days": {"type": ["integer", "null"]},
+            },
+            "required": ["x"],
         },
     },
 }

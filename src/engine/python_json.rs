@@ -1,83 +1,11 @@
-//! How Python prints values: chat templates are written for it.
+//! JSON as Python's `json.dumps` writes it: chat templates hold it against what models were trained on.
 
-use minijinja::Value;
-use minijinja::value::ValueKind;
 use serde_json::Value as Json;
 use std::fmt::Write;
 
-/// `str(value)`
-pub(super) fn str(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) => text.to_string(),
-        None if value.is_undefined() => String::new(),
-        None => {
-            let mut text = String::new();
-            repr(value, &mut text);
-            text
-        }
-    }
-}
-
-/// `repr(value)`
-fn repr(value: &Value, out: &mut String) {
-    let list = |out: &mut String, write: &dyn Fn(&Value, &mut String)| {
-        for (index, item) in value.try_iter().into_iter().flatten().enumerate() {
-            out.push_str(if index > 0 { ", " } else { "" });
-            write(&item, out);
-        }
-    };
-    match value.kind() {
-        ValueKind::None => out.push_str("None"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::Number => match f64::try_from(value.clone()) {
-            Ok(number) if !value.is_integer() => out.push_str(&float(number)),
-            _ => out.push_str(&value.to_string()),
-        },
-        ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
-        ValueKind::Seq => {
-            out.push('[');
-            list(out, &repr);
-            out.push(']');
-        }
-        ValueKind::Map => {
-            out.push('{');
-            list(out, &|key, out| {
-                repr(key, out);
-                out.push_str(": ");
-                repr(&value.get_item(key).unwrap_or_default(), out);
-            });
-            out.push('}');
-        }
-        _ => out.push_str(&value.to_string()),
-    }
-}
-
-/// `repr` of a text.
-fn quoted(text: &str, out: &mut String) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    out.push(quote);
-    for char in text.chars() {
-        let code = u32::from(char);
-        // Rust and Python agree on what can be printed. Rust spares combining marks behind a letter.
-        let printable = !format!("a{char}").escape_debug().to_string().starts_with("a\\u");
-        let _ = match char {
-            '\n' => write!(out, "\\n"),
-            '\r' => write!(out, "\\r"),
-            '\t' => write!(out, "\\t"),
-            '\\' => write!(out, "\\\\"),
-            _ if char == quote => write!(out, "\\{char}"),
-            _ if printable && char != '\0' => write!(out, "{char}"),
-            _ if code < 0x100 => write!(out, "\\x{code:02x}"),
-            _ if code < 0x10000 => write!(out, "\\u{code:04x}"),
-            _ => write!(out, "\\U{code:08x}"),
-        };
-    }
-    out.push(quote);
-}
-
 /// `repr` of a float: the shortest digits that give it back, with an exponent from 1e16 on and below
 /// 1e-4.
-fn float(number: f64) -> String {
+pub(super) fn float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else {
         return scientific.to_lowercase(); // inf and nan
@@ -93,14 +21,14 @@ fn float(number: f64) -> String {
 }
 
 /// The arguments of `json.dumps`.
-pub(super) struct JsonStyle {
+pub(super) struct Style {
     pub indent: Option<String>,
     pub item_separator: String,
     pub key_separator: String,
     pub ascii: bool,
 }
 
-impl JsonStyle {
+impl Style {
     /// `json.dumps(value)`
     pub(super) fn write(&self, value: &Json, depth: usize, out: &mut String) {
         match value {
@@ -151,7 +79,7 @@ impl JsonStyle {
         for char in Json::from(text).to_string().chars() {
             // serde_json escapes what Python escapes, but for what is no ASCII.
             match char {
-                '\u{80}'.. if self.ascii => {
+                '\u{7f}'.. if self.ascii => {
                     for unit in char.encode_utf16(&mut [0; 2]) {
                         let _ = write!(out, "\\u{unit:04x}");
                     }
