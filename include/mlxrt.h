@@ -66,8 +66,8 @@
 
 // Special tokens written in the text, such as "<|im_end|>", are text like any other and don't become
 // their ids. Special are those that the tokenizer's file says are: an added token that it doesn't
-// call special, "<think>" of many models for one, keeps its id. A few tokenizers of the Unigram kind
-// have special tokens among their ordinary ones too, where no setting hides them.
+// call special, "<think>" of many models for one, keeps its id. A few tokenizers, of the Unigram kind
+// mostly, have special tokens among their ordinary ones too, where no setting hides them.
 #define MLXRT_TOKENIZE_PLAIN_TEXT 2
 
 // What a call came to. The values never change; new ones may be added.
@@ -309,7 +309,8 @@ typedef struct mlxrt_generate_options {
     // Non-zero: special tokens that are written in a prompt, or in the messages, tools and variables
     // of a conversation, are read as text. Set it where people you don't trust write them: else
     // "<|im_end|>" in a message ends it, and what follows can pass for another's words.
-    // MLXRT_TOKENIZE_PLAIN_TEXT says what is special.
+    // MLXRT_TOKENIZE_PLAIN_TEXT says what is special. In a conversation it is certain: a token that
+    // the tokenizer makes of plain text all the same is a bad argument.
     int32_t plain_text;
 } mlxrt_generate_options;
 

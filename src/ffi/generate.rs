@@ -49,7 +49,8 @@ pub struct mlxrt_generate_options {
     /// Non-zero: special tokens that are written in a prompt, or in the messages, tools and variables
     /// of a conversation, are read as text. Set it where people you don't trust write them: else
     /// "<|im_end|>" in a message ends it, and what follows can pass for another's words.
-    /// MLXRT_TOKENIZE_PLAIN_TEXT says what is special.
+    /// MLXRT_TOKENIZE_PLAIN_TEXT says what is special. In a conversation it is certain: a token that
+    /// the tokenizer makes of plain text all the same is a bad argument.
     pub plain_text: i32,
 }
 
