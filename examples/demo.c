@@ -58,7 +58,7 @@ static mlxrt_status ask(const mlxrt_model *model, const char *question, totals *
     const mlxrt_message message = {{"user", 4}, {question, strlen(question)}};
     mlxrt_generate_result result = {.struct_size = sizeof result};
     printf("\n> %s\n", question);
-    mlxrt_status status = mlxrt_model_chat(model, &message, 1, NULL, print_token, NULL, &result);
+    mlxrt_status status = mlxrt_model_chat(model, &message, 1, NULL, NULL, print_token, NULL, &result);
     printf("\n");
     if (status == MLXRT_STATUS_OK) {
         sum->prompt_tokens += result.prompt_tokens;

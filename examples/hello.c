@@ -30,7 +30,7 @@ int main(int argc, char **argv) {
     mlxrt_status status = mlxrt_model_load(argv[1], strlen(argv[1]), NULL, &model);
     if (status == MLXRT_STATUS_OK) {
         mlxrt_message question = {{"user", 4}, {argv[2], strlen(argv[2])}};
-        status = mlxrt_model_chat(model, &question, 1, NULL, print_token, NULL, NULL);
+        status = mlxrt_model_chat(model, &question, 1, NULL, NULL, print_token, NULL, NULL);
         printf("\n");
     }
     if (status != MLXRT_STATUS_OK) {

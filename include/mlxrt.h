@@ -61,6 +61,15 @@
 // The binary interface this header describes: see mlxrt_abi_version.
 #define MLXRT_ABI_VERSION 1
 
+// Adds the tokenizer's own special tokens, one for the beginning of text, say.
+#define MLXRT_TOKENIZE_ADD_SPECIAL 1
+
+// Special tokens written in the text, such as "<|im_end|>", are text like any other and don't become
+// their ids. Special are those that the tokenizer's file says are: an added token that it doesn't
+// call special, "<think>" of many models for one, keeps its id. A few tokenizers, of the Unigram kind
+// mostly, have special tokens among their ordinary ones too, where no setting hides them.
+#define MLXRT_TOKENIZE_PLAIN_TEXT 2
+
 // What a call came to. The values never change; new ones may be added.
 enum mlxrt_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -292,14 +301,6 @@ typedef struct mlxrt_string {
     size_t len;
 } mlxrt_string;
 
-// One message of a conversation.
-typedef struct mlxrt_message {
-    // Who speaks: "system", "user", "assistant", or what else the model's template knows.
-    struct mlxrt_string role;
-    // What is said.
-    struct mlxrt_string content;
-} mlxrt_message;
-
 // How to generate. Zero in any field means its default.
 typedef struct mlxrt_generate_options {
     // sizeof(mlxrt_generate_options).
@@ -335,8 +336,12 @@ typedef struct mlxrt_generate_options {
     const struct mlxrt_cancel *cancel;
     // Non-zero: mlxrt_model_generate does not add the tokenizer's own special tokens to the prompt.
     int32_t no_special;
-    // Zero.
-    uint32_t reserved;
+    // Non-zero: special tokens that are written in a prompt, or in the messages, tools and variables
+    // of a conversation, are read as text. Set it where people you don't trust write them: else
+    // "<|im_end|>" in a message ends it, and what follows can pass for another's words.
+    // MLXRT_TOKENIZE_PLAIN_TEXT says what is special. In a conversation it is certain: a token that
+    // the tokenizer makes of plain text all the same is a bad argument.
+    int32_t plain_text;
 } mlxrt_generate_options;
 
 // A generated token, as the callback sees it.
@@ -385,6 +390,37 @@ typedef struct mlxrt_generate_result {
     // mlxrt_memory_active at the end.
     uint64_t active_memory_bytes;
 } mlxrt_generate_result;
+
+// What a conversation has besides messages. Zero in any field means its default. Texts are JSON;
+// templates see the keys of objects in the order in which they are written.
+typedef struct mlxrt_chat_options {
+    // sizeof(mlxrt_chat_options).
+    size_t struct_size;
+    // A list of messages as OpenAI's interface has them, in place of the call's `messages`, which
+    // are NULL and 0 then: objects with "role", "content" (a text, or a list of parts), and what
+    // else the template knows, such as "tool_calls", "tool_call_id", "name" and
+    // "reasoning_content". As with Hugging Face, a null is the same as no key, and an assistant's
+    // thoughts may be called "reasoning_content", "thinking" or "reasoning".
+    struct mlxrt_string messages;
+    // A list of tools that the model may call, as OpenAI's interface has them. Empty: none.
+    struct mlxrt_string tools;
+    // An object of further variables for the template, such as {"enable_thinking": false}. Those of
+    // a special token's role, such as "bos_token", replace the model's; "messages", "tools" and
+    // "add_generation_prompt" are a bad argument.
+    struct mlxrt_string variables;
+    // Non-zero: the text doesn't end where the assistant's answer begins.
+    int32_t no_generation_prompt;
+    // Zero.
+    uint32_t reserved;
+} mlxrt_chat_options;
+
+// One message of a conversation.
+typedef struct mlxrt_message {
+    // Who speaks: "system", "user", "assistant", or what else the model's template knows.
+    struct mlxrt_string role;
+    // What is said.
+    struct mlxrt_string content;
+} mlxrt_message;
 
 // How to convert. Zero in any field means its default.
 typedef struct mlxrt_convert_options {
@@ -504,9 +540,7 @@ void mlxrt_model_free(struct mlxrt_model *model);
 // Describes a model. Set `out->struct_size` before the call.
 mlxrt_status mlxrt_model_info(const struct mlxrt_model *model, struct mlxrt_model_desc *out);
 
-// Turns text into token ids. Special tokens written in the text, such as "<|im_end|>", become their
-// ids; with `add_special` non-zero the model's own (a beginning-of-text token, say) are added as
-// its tokenizer does.
+// Turns text into token ids. `flags` is 0 or a sum of MLXRT_TOKENIZE_ values.
 //
 // Writes at most `capacity` ids to `ids`. `*count` receives how many there are, whether they fit or
 // not: call with `ids` NULL and `capacity` 0 to ask, which is no error; a buffer that is too small
@@ -514,7 +548,7 @@ mlxrt_status mlxrt_model_info(const struct mlxrt_model *model, struct mlxrt_mode
 mlxrt_status mlxrt_model_tokenize(const struct mlxrt_model *model,
                                   const char *text,
                                   size_t text_len,
-                                  int32_t add_special,
+                                  uint32_t flags,
                                   int32_t *ids,
                                   size_t capacity,
                                   size_t *count);
@@ -531,19 +565,6 @@ mlxrt_status mlxrt_model_detokenize(const struct mlxrt_model *model,
                                     char *text,
                                     size_t capacity,
                                     size_t *len);
-
-// The text that a conversation becomes through the model's chat template: what mlxrt_model_chat
-// gives the model to read. With `add_generation_prompt` non-zero it ends where the assistant's
-// answer begins. Buffer and `*len` as for mlxrt_model_detokenize. A template that refuses the
-// conversation is a bad argument with the template's own message; a model without a template is
-// MLXRT_STATUS_UNSUPPORTED.
-mlxrt_status mlxrt_model_render_chat(const struct mlxrt_model *model,
-                                     const struct mlxrt_message *messages,
-                                     size_t message_count,
-                                     int32_t add_generation_prompt,
-                                     char *text,
-                                     size_t capacity,
-                                     size_t *len);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_generate_options).
 mlxrt_status mlxrt_generate_options_default(struct mlxrt_generate_options *options, size_t size);
@@ -575,10 +596,29 @@ mlxrt_status mlxrt_model_generate_ids(const struct mlxrt_model *model,
                                       void *user_data,
                                       struct mlxrt_generate_result *result);
 
-// Answers a conversation: mlxrt_model_render_chat, then generate. Errors as for both.
+// Fills options with their defaults. `size` is sizeof(mlxrt_chat_options).
+mlxrt_status mlxrt_chat_options_default(struct mlxrt_chat_options *options, size_t size);
+
+// The text that a conversation becomes through the model's chat template: what mlxrt_model_chat
+// gives the model to read. `chat` may be NULL. Buffer and `*len` as for mlxrt_model_detokenize.
+//
+// Where a model has several templates, "tool_use" is taken if there are tools, else "default". A
+// template that refuses the conversation is a bad argument with the template's own message; a model
+// without a template is MLXRT_STATUS_UNSUPPORTED.
+mlxrt_status mlxrt_model_render_chat(const struct mlxrt_model *model,
+                                     const struct mlxrt_message *messages,
+                                     size_t message_count,
+                                     const struct mlxrt_chat_options *chat,
+                                     char *text,
+                                     size_t capacity,
+                                     size_t *len);
+
+// Answers a conversation: mlxrt_model_render_chat, then generate. `chat` may be NULL, and what may be
+// NULL for mlxrt_model_generate. Errors as for both.
 mlxrt_status mlxrt_model_chat(const struct mlxrt_model *model,
                               const struct mlxrt_message *messages,
                               size_t message_count,
+                              const struct mlxrt_chat_options *chat,
                               const struct mlxrt_generate_options *options,
                               mlxrt_token_callback callback,
                               void *user_data,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use mlxrt::engine::{GenerateOptions, LoadOptions, Model, load_for_tests};
+use mlxrt::engine::{Encoding, GenerateOptions, LoadOptions, Model, load_for_tests};
 use mlxrt::mlx::{Device, memory};
 use parking_lot::Mutex;
 use safetensors::Dtype;
@@ -14,7 +14,7 @@ static MEMORY: Mutex<()> = Mutex::new(());
 
 fn load_use_and_free() {
     let model = Model::load(&common::demo_model(), LoadOptions::default(), &mut |_, _| true).unwrap();
-    let prompt = model.tokenizer().encode("The capital of", false).unwrap();
+    let prompt = model.tokenizer().encode("The capital of", Encoding::default()).unwrap();
     let options = GenerateOptions { max_tokens: 3, ..Default::default() };
     assert!(model.generate(prompt, options, &mut |_| true).end.is_ok());
     model.close();

@@ -14,6 +14,7 @@ import (
 // generation is what the three generating functions of C have in common.
 type generation struct {
 	options  *C.mlxrt_generate_options
+	chat     *C.mlxrt_chat_options
 	userData unsafe.Pointer
 	result   *C.mlxrt_generate_result
 	pins     *runtime.Pinner
@@ -42,7 +43,7 @@ func callChat(messages []Message) call {
 	return func(m *C.mlxrt_model, g generation) C.mlxrt_status {
 		list := cMessages(messages, g.pins)
 		return C.mlxrt_model_chat(m, sliceData[C.mlxrt_message](list), C.size_t(len(list)),
-			g.options, onToken, g.userData, g.result)
+			g.chat, g.options, onToken, g.userData, g.result)
 	}
 }
 
@@ -71,7 +72,7 @@ func (m *Model) generate(ctx context.Context, call call, opts []GenerateOption, 
 		stop_token:  -1,
 	}
 	err = m.use(func(handle *C.mlxrt_model) C.mlxrt_status {
-		return call(handle, generation{options, unsafe.Pointer(&told), &result, &pins})
+		return call(handle, generation{options, cChatOptions(config.Chat, &pins), unsafe.Pointer(&told), &result, &pins})
 	})
 	return goResult(&result), err
 }
@@ -101,6 +102,7 @@ func cOptions(config GenerateConfig, pins *runtime.Pinner) (*C.mlxrt_generate_op
 		ignore_end:         boolInt(config.IgnoreEnd),
 		seed:               C.uint64_t(config.Seed),
 		no_special:         boolInt(config.NoSpecial),
+		plain_text:         boolInt(config.PlainText),
 	}
 	if len(config.StopTokens) > 0 {
 		options.stop_tokens = sliceData[C.int32_t](config.StopTokens)
@@ -126,6 +128,16 @@ func cString(s string, pins *runtime.Pinner) C.mlxrt_string {
 		pins.Pin(data)
 	}
 	return C.mlxrt_string{data: data, len: C.size_t(len(s))}
+}
+
+func cChatOptions(chat ChatConfig, pins *runtime.Pinner) *C.mlxrt_chat_options {
+	return &C.mlxrt_chat_options{
+		struct_size:          C.size_t(unsafe.Sizeof(C.mlxrt_chat_options{})),
+		messages:             cString(chat.Messages, pins),
+		tools:                cString(chat.Tools, pins),
+		variables:            cString(chat.Variables, pins),
+		no_generation_prompt: boolInt(chat.NoGenerationPrompt),
+	}
 }
 
 func cMessages(messages []Message, pins *runtime.Pinner) []C.mlxrt_message {

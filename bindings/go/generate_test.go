@@ -78,7 +78,7 @@ func TestTokensAreTheAnswer(t *testing.T) {
 func TestGenerateAndIDsAgree(t *testing.T) {
 	model := demo(t)
 	ctx := context.Background()
-	prompt, err := model.RenderChat(ask("What is the capital of France?"), true)
+	prompt, err := model.RenderChat(ask("What is the capital of France?"), mlxrt.ChatConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

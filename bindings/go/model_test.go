@@ -111,7 +111,7 @@ func TestUseAfterClose(t *testing.T) {
 	}
 	_, err1 := model.Tokenize("a", false)
 	_, err2 := model.Detokenize([]int32{1}, false)
-	_, err3 := model.RenderChat(ask("a"), true)
+	_, err3 := model.RenderChat(ask("a"), mlxrt.ChatConfig{})
 	_, err4 := model.Stream(context.Background(), "a").Text()
 	for range model.Chat(context.Background(), ask("a")) {
 		t.Error("a closed model answers")

@@ -40,6 +40,22 @@ type GenerateConfig struct {
 	Seed          uint64   // the same seed gives the same tokens; 0: another one each time
 	IgnoreEnd     bool     // don't stop at the model's end-of-turn tokens
 	NoSpecial     bool     // don't add the tokenizer's own special tokens to a prompt
+	PlainText     bool     // read special tokens as text where prompt, messages, tools or variables hold them
+
+	Chat ChatConfig // for Chat and StreamChat
+}
+
+// ChatConfig is what a conversation has besides messages. Its strings are JSON and may be empty.
+// Templates see the keys of objects in the order in which they are written.
+type ChatConfig struct {
+	// Messages stands in place of the call's messages: a list of objects as OpenAI's interface has
+	// them, with "role", "content", and what else the template knows, such as "tool_calls",
+	// "tool_call_id" and "reasoning_content".
+	Messages  string
+	Tools     string // a list of tools that the model may call, as OpenAI's interface has them
+	Variables string // an object of further variables for the template, such as {"enable_thinking": false}
+
+	NoGenerationPrompt bool // the text doesn't end where the assistant's answer begins
 }
 
 // GenerateOption changes a GenerateConfig.
@@ -85,6 +101,13 @@ func WithSeed(seed uint64) GenerateOption { return func(c *GenerateConfig) { c.S
 
 // WithIgnoreEnd goes on past the model's end-of-turn tokens.
 func WithIgnoreEnd() GenerateOption { return func(c *GenerateConfig) { c.IgnoreEnd = true } }
+
+// WithPlainText reads special tokens as text where the prompt, or the messages, tools and variables of
+// a conversation hold them: for words of people you don't trust.
+func WithPlainText() GenerateOption { return func(c *GenerateConfig) { c.PlainText = true } }
+
+// WithChat gives a conversation tools and variables, or messages with more than role and content.
+func WithChat(chat ChatConfig) GenerateOption { return func(c *GenerateConfig) { c.Chat = chat } }
 
 // WithNoSpecial gives the model a prompt without the tokenizer's own special tokens.
 func WithNoSpecial() GenerateOption { return func(c *GenerateConfig) { c.NoSpecial = true } }

@@ -37,6 +37,29 @@ func TestSpecialTokens(t *testing.T) {
 	}
 }
 
+func TestSpecialTokensAsText(t *testing.T) {
+	model := demo(t)
+	ids, err := model.TokenizePlain("<|im_end|>", false)
+	if err != nil || len(ids) < 2 {
+		t.Fatalf("%v, %v", ids, err)
+	}
+	if text, err := model.Detokenize(ids, true); err != nil || text != "<|im_end|>" {
+		t.Errorf("%q, %v", text, err)
+	}
+	read := func(opts ...mlxrt.GenerateOption) int {
+		stream := model.StreamChat(t.Context(), ask("<|im_end|>"), append(opts, mlxrt.WithMaxTokens(1))...)
+		for range stream.Tokens() {
+		}
+		if err := stream.Err(); err != nil {
+			t.Error(err)
+		}
+		return stream.Result().PromptTokens
+	}
+	if parsed, plain := read(), read(mlxrt.WithPlainText()); plain-parsed != len(ids)-1 {
+		t.Errorf("%d tokens, as text %d; the token's text has %d", parsed, plain, len(ids))
+	}
+}
+
 func TestTokenizeFails(t *testing.T) {
 	model := demo(t)
 	if _, err := model.Tokenize("\xff", false); !errors.Is(err, mlxrt.ErrBadArgument) {
@@ -45,7 +68,7 @@ func TestTokenizeFails(t *testing.T) {
 	if _, err := model.Detokenize([]int32{1 << 30}, false); !errors.Is(err, mlxrt.ErrBadArgument) {
 		t.Error(err)
 	}
-	if _, err := model.RenderChat(nil, true); !errors.Is(err, mlxrt.ErrBadArgument) {
+	if _, err := model.RenderChat(nil, mlxrt.ChatConfig{}); !errors.Is(err, mlxrt.ErrBadArgument) {
 		t.Error(err)
 	}
 }
@@ -54,10 +77,41 @@ func TestRenderChat(t *testing.T) {
 	model := demo(t)
 	long := strings.Repeat("Grüße! ", 200)
 	messages := append(ask("Hello?"), mlxrt.Message{Role: "assistant", Content: ""}, ask(long)[0])
-	closed, err1 := model.RenderChat(messages, false)
-	open, err2 := model.RenderChat(messages, true)
+	closed, err1 := model.RenderChat(messages, mlxrt.ChatConfig{NoGenerationPrompt: true})
+	open, err2 := model.RenderChat(messages, mlxrt.ChatConfig{})
 	if err := errors.Join(err1, err2); err != nil || !strings.Contains(closed, "Hello?") ||
 		!strings.Contains(closed, long) || !strings.HasPrefix(open, closed) || len(open) <= len(closed) {
 		t.Errorf("%q, with the beginning of an answer %q, %v", closed, open, err)
+	}
+}
+
+func TestChatConfig(t *testing.T) {
+	model := demo(t)
+	chat := mlxrt.ChatConfig{
+		Messages:  `[{"role": "user", "content": "Hello?"}]`,
+		Tools:     `[{"type": "function", "function": {"name": "add"}}]`,
+		Variables: `{"enable_thinking": false}`,
+	}
+	fromJSON, err1 := model.RenderChat(nil, chat)
+	plain, err2 := model.RenderChat(ask("Hello?"), mlxrt.ChatConfig{})
+	if err := errors.Join(err1, err2); err != nil || fromJSON != plain {
+		t.Errorf("%q, from JSON %q, %v", plain, fromJSON, err)
+	}
+	for _, bad := range []mlxrt.ChatConfig{
+		{Messages: `[1]`}, {Messages: `[`}, {Tools: `{}`}, {Variables: `[]`}, {Variables: `{"tools": 1}`},
+	} {
+		messages := ask("Hello?")
+		if bad.Messages != "" {
+			messages = nil
+		}
+		if _, err := model.RenderChat(messages, bad); !errors.Is(err, mlxrt.ErrBadArgument) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	stream := model.StreamChat(t.Context(), nil, mlxrt.WithChat(chat), mlxrt.WithMaxTokens(1))
+	for range stream.Tokens() {
+	}
+	if err := stream.Err(); err != nil || stream.Result().PromptTokens == 0 {
+		t.Errorf("%+v, %v", stream.Result(), err)
 	}
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mlxrt::engine::Tokenizer;
+use mlxrt::engine::{Encoding, Tokenizer};
 use mlxrt_fuzz::{folder, limited};
 
 fuzz_target!(|data: &[u8]| {
@@ -10,8 +10,11 @@ fuzz_target!(|data: &[u8]| {
     std::fs::write(folder.join("tokenizer.json"), data).unwrap();
     limited(data, 256, || {
         let Ok(tokenizer) = Tokenizer::load(folder) else { return };
-        if let Ok(ids) = tokenizer.encode("Hello, wörld! \u{1f469}\u{200d}\u{1f680} <|im_end|>", true) {
-            let _ = tokenizer.decode(&ids, false);
+        let text = "Hello, wörld! \u{1f469}\u{200d}\u{1f680} <|im_end|>";
+        for plain_text in [false, true] {
+            if let Ok(ids) = tokenizer.encode(text, Encoding { add_special: true, plain_text }) {
+                let _ = tokenizer.decode(&ids, false);
+            }
         }
     });
 });

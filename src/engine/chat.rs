@@ -1,146 +1,190 @@
-//! Chat templates, rendered by minijinja as Hugging Face renders them by Jinja.
+//! Chat templates: which one a model has, and what it is given.
 
-use super::Tokenizer;
 use super::tokenizer::read_optional;
+use super::{Tokenizer, jinja};
 use crate::error::{Error, Result};
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, Value as Jinja, context};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use minijinja::{Environment, context};
+use serde_json::{Map, Value};
 use std::path::Path;
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// system, user, assistant, or what else the template knows.
-    pub role: String,
-    /// What is said.
-    pub content: String,
+/// The variables that are not the caller's to set.
+const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+
+/// The names under which assistants' thoughts are passed; templates read the first two.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// What a template makes into text.
+#[derive(Debug, Clone, Default)]
+pub struct Conversation {
+    /// One object each, as OpenAI's interface has them: `role`, `content`, and what else the template
+    /// knows, such as `tool_calls`, `tool_call_id`, `name` and `reasoning_content`.
+    pub messages: Vec<Value>,
+    /// One object each. `None` is not the same to a template as an empty list.
+    pub tools: Option<Vec<Value>>,
+    /// Further variables, such as `enable_thinking`. They stand in for special tokens of that name.
+    pub variables: Map<String, Value>,
+    /// Whether the text ends where the assistant's answer begins.
+    pub add_generation_prompt: bool,
 }
 
-/// A compiled template with the special tokens that it may print.
+impl Conversation {
+    /// Plain messages, at whose end the assistant is to answer.
+    pub fn new<'a>(messages: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let message = |(role, content)| serde_json::json!({ "role": role, "content": content });
+        let messages = messages.into_iter().map(message).collect();
+        Conversation { messages, add_generation_prompt: true, ..Default::default() }
+    }
+
+    /// Checks what every template may rely on.
+    fn check(&self) -> Result<()> {
+        if self.messages.is_empty() {
+            return Err(Error::BadArgument("the conversation has no messages".into()));
+        }
+        let lists = [("messages", &self.messages[..]), ("tools", self.tools.as_deref().unwrap_or_default())];
+        for (name, list) in lists {
+            if let Some(index) = list.iter().position(|entry| !entry.is_object()) {
+                return Err(Error::BadArgument(format!("{name}[{index}]: expected an object")));
+            }
+        }
+        match RESERVED.iter().find(|&&name| self.variables.contains_key(name)) {
+            Some(name) => Err(Error::BadArgument(format!("variables: `{name}` is not a variable to set"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies `change` to every text in it, keys of objects aside.
+    pub(super) fn for_each_text(&mut self, change: &dyn Fn(&mut String) -> Result<()>) -> Result<()> {
+        let mut lists = self.messages.iter_mut().chain(self.tools.iter_mut().flatten());
+        lists.try_for_each(|value| each_text(value, change))?;
+        self.variables.values_mut().try_for_each(|value| each_text(value, change))
+    }
+}
+
+fn each_text(value: &mut Value, change: &dyn Fn(&mut String) -> Result<()>) -> Result<()> {
+    match value {
+        Value::String(text) => change(text),
+        Value::Array(values) => values.iter_mut().try_for_each(|value| each_text(value, change)),
+        Value::Object(map) => map.values_mut().try_for_each(|value| each_text(value, change)),
+        _ => Ok(()),
+    }
+}
+
+/// A model's templates, compiled, with the special tokens that they may print.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    bos_token: String,
-    eos_token: String,
+    special_tokens: Map<String, Value>,
 }
 
-const NAME: &str = "chat";
-
-/// Instructions of one rendering: a conversation of 100,000 messages fits.
-const FUEL: u64 = 100_000_000;
+const DEFAULT: &str = "default";
+/// The template that is taken when there are tools.
+const TOOL_USE: &str = "tool_use";
 
 impl ChatTemplate {
-    /// Finds a model's template: chat_template.jinja, or `chat_template` of tokenizer_config.json
-    /// (a text, or a list of named ones of which "default" is taken). `None`: it has none.
+    /// Finds a model's templates where Hugging Face looks for them: chat_template.jinja and
+    /// chat_templates/*.jinja, else `chat_template` of tokenizer_config.json (a text, or a list of
+    /// named ones), else chat_template.json. `None`: it has none.
     pub fn load(folder: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let file = folder.join("chat_template.jinja");
-        let (file, source) = match std::fs::read_to_string(&file) {
-            Ok(source) => (file, Some(source)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let file = folder.join("tokenizer_config.json");
-                let source = in_settings(&file, &read_optional(&file)?)?;
-                (file, source)
+        let mut found = vec![];
+        for (name, file) in [
+            (DEFAULT, "chat_template.jinja"),
+            (DEFAULT, "chat_templates/default.jinja"),
+            (TOOL_USE, "chat_templates/tool_use.jinja"),
+        ] {
+            let file = folder.join(file);
+            match std::fs::read_to_string(&file) {
+                Ok(source) => found.push((name.to_string(), source, file)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::bad_file(&file, error)),
             }
-            Err(error) => return Err(Error::bad_file(&file, error)),
-        };
-        let Some(source) = source else { return Ok(None) };
-        let template = Self::compile(
-            source,
-            tokenizer.bos_token().unwrap_or_default(),
-            tokenizer.eos_token().unwrap_or_default(),
-        );
-        template.map(Some).map_err(|error| Error::bad_file(&file, error))
+        }
+        for file in ["tokenizer_config.json", "chat_template.json"] {
+            let file = folder.join(file);
+            if found.is_empty() {
+                let named = in_settings(&file, &read_optional(&file)?)?;
+                found.extend(named.into_iter().map(|(name, source)| (name, source, file.clone())));
+            }
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let mut template = ChatTemplate::empty(tokenizer.special_tokens().clone())?;
+        for (name, source, file) in found {
+            template.add(name, &source).map_err(|error| Error::bad_file(&file, error))?;
+        }
+        Ok(Some(template))
     }
 
     /// Compiles a template's source.
-    pub fn compile(source: String, bos_token: &str, eos_token: &str) -> Result<Self> {
-        let mut environment = Environment::new();
-        // Hugging Face sets these two; the templates are written for them.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| Error::Internal(error.to_string()))?);
-        // A template that loops for ever is an error and not a hang.
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> std::result::Result<(), _> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function(
-            "strftime_now",
-            |format: String| -> std::result::Result<String, minijinja::Error> {
-                use std::fmt::Write;
-                let mut text = String::new();
-                match write!(text, "{}", chrono::Local::now().format(&format)) {
-                    Ok(()) => Ok(text),
-                    Err(_) => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "not a date format")),
-                }
-            },
-        );
-        environment.add_filter("tojson", to_json);
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|error| Error::BadModel(format!("`chat_template`: {error}")))?;
-        Ok(ChatTemplate { environment, bos_token: bos_token.into(), eos_token: eos_token.into() })
+    pub fn compile(source: &str, special_tokens: Map<String, Value>) -> Result<Self> {
+        let mut template = ChatTemplate::empty(special_tokens)?;
+        template.add(DEFAULT.into(), source)?;
+        Ok(template)
     }
 
-    /// The text of a conversation. With `add_generation_prompt` it ends where the assistant begins.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let template = self.environment.get_template(NAME).expect("added when compiled");
+    fn empty(special_tokens: Map<String, Value>) -> Result<Self> {
+        Ok(ChatTemplate { environment: jinja::environment()?, special_tokens })
+    }
+
+    fn add(&mut self, name: String, source: &str) -> Result<()> {
+        let added = self.environment.add_template_owned(name, jinja::without_generation_tags(source));
+        added.map_err(|error| Error::BadModel(format!("`chat_template`: {error}")))
+    }
+
+    /// The text of a conversation.
+    pub fn render(&self, conversation: &Conversation) -> Result<String> {
+        conversation.check()?;
+        let tools = conversation.tools.as_ref();
+        let for_tools = tools.and_then(|_| self.environment.get_template(TOOL_USE).ok());
+        let template =
+            for_tools.map_or_else(|| self.environment.get_template(DEFAULT), Ok).map_err(|_| {
+                Error::Unsupported("the model has several chat templates, none is named \"default\"".into())
+            })?;
+        let messages: Vec<Value> = conversation.messages.iter().map(as_templates_expect).collect();
+        let mut variables = self.special_tokens.clone();
+        variables.extend(conversation.variables.clone());
+        // Hugging Face defines these two always; templates ask whether they are none.
+        variables.entry("documents").or_insert(Value::Null);
         let variables = context! {
-            messages => Jinja::from(Serde(messages)),
-            add_generation_prompt,
-            // Hugging Face defines these two always; templates ask whether they are none.
-            tools => (),
-            documents => (),
-            bos_token => &self.bos_token,
-            eos_token => &self.eos_token,
+            messages => Serde(messages),
+            tools => Serde(tools),
+            add_generation_prompt => conversation.add_generation_prompt,
+            ..minijinja::Value::from(Serde(variables))
         };
         template.render(variables).map_err(|error| {
-            let why = error.detail().map_or_else(|| error.to_string(), str::to_string);
-            Error::BadArgument(format!("the chat template refuses the conversation: {why}"))
+            Error::BadArgument(format!(
+                "the chat template refuses the conversation: {}",
+                jinja::reason(&error)
+            ))
         })
     }
 }
 
-/// Python's `json.dumps`, which puts a space behind commas and colons.
-fn to_json(value: &Jinja) -> std::result::Result<Jinja, minijinja::Error> {
-    struct Spaced;
-    impl serde_json::ser::Formatter for Spaced {
-        fn begin_array_value<W: ?Sized + std::io::Write>(
-            &mut self,
-            out: &mut W,
-            first: bool,
-        ) -> std::io::Result<()> {
-            if first { Ok(()) } else { out.write_all(b", ") }
-        }
-        fn begin_object_key<W: ?Sized + std::io::Write>(
-            &mut self,
-            out: &mut W,
-            first: bool,
-        ) -> std::io::Result<()> {
-            if first { Ok(()) } else { out.write_all(b", ") }
-        }
-        fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
-            out.write_all(b": ")
-        }
+/// A message as Hugging Face hands it to templates: without nulls, which they would print, and with
+/// an assistant's thoughts under each name that a template may read.
+fn as_templates_expect(message: &Value) -> Value {
+    let mut fields = message.as_object().cloned().unwrap_or_default();
+    fields.retain(|_, value| !value.is_null());
+    if let Some(thoughts) = REASONING.iter().find_map(|name| fields.get(*name)).cloned() {
+        let mut first = Map::new();
+        first.insert("thinking".into(), thoughts.clone());
+        first.extend(fields);
+        first.insert("reasoning_content".into(), thoughts);
+        fields = first;
     }
-    let mut out = vec![];
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Spaced);
-    let failed = |error: String| minijinja::Error::new(ErrorKind::BadSerialization, error);
-    value.serialize(&mut serializer).map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(out).map(Jinja::from_safe_string).map_err(|error| failed(error.to_string()))
+    Value::Object(fields)
 }
 
-fn in_settings(file: &Path, settings: &Value) -> Result<Option<String>> {
+/// The templates that `chat_template` names.
+fn in_settings(file: &Path, settings: &Value) -> Result<Vec<(String, String)>> {
     let bad = || Error::bad_file(file, "`chat_template`: expected a text or a list of named ones");
     match settings.get("chat_template") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(source)) => Ok(Some(source.clone())),
-        Some(Value::Array(named)) => {
-            let default = named.iter().find(|entry| entry["name"] == "default").or(named.first());
-            let source = default.and_then(|entry| entry["template"].as_str()).ok_or_else(bad)?;
-            Ok(Some(source.to_string()))
+        None | Some(Value::Null) => Ok(vec![]),
+        Some(Value::String(source)) => Ok(vec![(DEFAULT.into(), source.clone())]),
+        Some(Value::Array(list)) => {
+            let text = |entry: &Value, key| entry.get(key)?.as_str().map(str::to_string);
+            let named = |entry| Some((text(entry, "name")?, text(entry, "template")?));
+            list.iter().map(|entry| named(entry).ok_or_else(bad)).collect()
         }
         Some(_) => Err(bad()),
     }

@@ -1,13 +1,13 @@
 //! The model as callers on any thread see it.
 
-use super::chat::{ChatTemplate, Message};
+use super::chat::{ChatTemplate, Conversation};
 use super::detokenizer::Detokenizer;
 use super::options::{GenerateOptions, LoadOptions, ModelInfo, check_ids};
 use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
 use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
-use super::{Cancel, Tokenizer};
+use super::{Cancel, Encoding, Tokenizer};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
 use crate::models::Config;
@@ -135,11 +135,24 @@ impl Model {
     }
 
     /// The text of a conversation, through the chat template.
-    pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub fn render_chat(&self, conversation: &Conversation) -> Result<String> {
         let template = self.template.as_ref().ok_or_else(|| {
-            Error::Unsupported("the model has no chat template in tokenizer_config.json".into())
+            Error::Unsupported(
+                "the model has no chat template (chat_template.jinja, or tokenizer_config.json's)".into(),
+            )
         })?;
-        template.render(messages, add_generation_prompt)
+        template.render(conversation)
+    }
+
+    /// The ids of that text. With `plain_text`, special tokens written in messages, tools and variables
+    /// are text; only those of the template itself are special.
+    pub fn tokenize_chat(&self, mut conversation: Conversation, plain_text: bool) -> Result<Vec<i32>> {
+        // The template writes the special tokens itself, so none are added.
+        if !plain_text {
+            return self.tokenizer.encode(&self.render_chat(&conversation)?, Encoding::default());
+        }
+        conversation.for_each_text(&|text| self.tokenizer.mark(text))?;
+        self.tokenizer.encode_marked(&self.render_chat(&conversation)?)
     }
 
     /// Ends everything under way with [`Error::Closed`], frees the model and waits until it is gone.
@@ -198,7 +211,7 @@ impl Model {
             events,
             shared: shared.clone(),
             cancel: options.cancel.clone(),
-            detokenizer: Detokenizer::default(),
+            detokenizer: Detokenizer::new(&self.tokenizer, true),
             stops: StopStrings::new(options.stop_strings.clone()),
         };
         let request = Request { prompt, options, end_ids, context_length, events: events_sender, shared };
@@ -231,7 +244,7 @@ struct Listener<'a> {
     events: Receiver<Event>,
     shared: Arc<Shared>,
     cancel: Option<Arc<Cancel>>,
-    detokenizer: Detokenizer,
+    detokenizer: Detokenizer<'a>,
     stops: StopStrings,
 }
 
@@ -254,7 +267,7 @@ impl Listener<'_> {
             }
             match event {
                 Event::Token { id, logprob } => {
-                    let text = self.detokenizer.push(id, &self.model.tokenizer)?;
+                    let text = self.detokenizer.push(id)?;
                     let (text, stopped) = self.stops.push(&text);
                     if !on_token(&Token { id: Some(id), logprob, text }) {
                         return Ok(Finish::Callback);
@@ -271,7 +284,7 @@ impl Listener<'_> {
 
     /// Gives out text that was held back.
     fn flush(&mut self, finish: Finish, on_token: &mut dyn FnMut(&Token) -> bool) -> Result<Finish> {
-        let rest = self.detokenizer.finish(&self.model.tokenizer)?;
+        let rest = self.detokenizer.finish()?;
         let (mut text, stopped) = self.stops.push(&rest);
         if !stopped {
             text += &self.stops.finish();

@@ -1,75 +1,146 @@
 //! The model's tokenizer, by Hugging Face's `tokenizers`. Safe to use from any thread.
 
+use super::Detokenizer;
 use crate::error::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::Path;
+use tokenizers::{AddedVocabulary, Model as _, OffsetType, PreTokenizer as _};
+
+/// Interrupts a special token that is to be read as text; dropped before the model sees it. Unicode
+/// keeps it out of texts that programs exchange.
+pub(super) const TEXT_MARK: char = '\u{fdd0}';
+
+/// The special tokens with a role of their own; chat templates may print them by these names.
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Text to ids and back, and what the model's files say of special tokens.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The added tokens once more, with the special ones not recognised.
+    without_special: AddedVocabulary,
     end_ids: Vec<i32>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
+    special_tokens: Map<String, Value>,
+}
+
+/// How to turn text into ids.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Encoding {
+    /// Add the tokenizer's own special tokens, such as one for the beginning of text.
+    pub add_special: bool,
+    /// Read special tokens written in the text as text.
+    pub plain_text: bool,
 }
 
 impl Tokenizer {
-    /// Reads tokenizer.json, and the end-of-turn tokens from generation_config.json, config.json and
-    /// tokenizer_config.json.
+    /// A tokenizer with the ids that end a turn and the special tokens by their roles ("bos_token",
+    /// ...). Truncation and padding, which training leaves in some files, are switched off.
+    pub fn new(
+        mut inner: tokenizers::Tokenizer,
+        special_tokens: Map<String, Value>,
+        end_ids: impl IntoIterator<Item = i32>,
+    ) -> Result<Self> {
+        let eos = special_tokens.get("eos_token").and_then(Value::as_str);
+        let eos_id = eos.and_then(|token| inner.token_to_id(token)).map(|id| id as i32);
+        let mut end_ids: Vec<i32> = end_ids.into_iter().chain(eos_id).collect();
+        end_ids.sort_unstable();
+        end_ids.dedup();
+        let failed = |error: tokenizers::Error| Error::BadModel(format!("the tokenizer: {error}"));
+        inner.with_padding(None).with_truncation(None).map_err(failed)?;
+        inner.set_encode_special_tokens(false);
+        let mut without_special = inner.get_added_vocabulary().clone();
+        without_special.set_encode_special_tokens(true);
+        Ok(Tokenizer { inner, without_special, end_ids, special_tokens })
+    }
+
+    /// Reads tokenizer.json, the special tokens of tokenizer_config.json, and the end-of-turn ids:
+    /// generation_config.json's, or config.json's where it has none, and the eos_token.
     pub fn load(folder: &Path) -> Result<Self> {
         let file = folder.join("tokenizer.json");
         if !file.exists() {
-            return Err(Error::NotFound(format!("{}: not there", file.display())));
+            return Err(missing(folder));
         }
         let inner = tokenizers::Tokenizer::from_file(&file)
             .map_err(|error| Error::bad_file(&file, format!("not a tokenizer: {error}")))?;
-        let settings = read_optional(&folder.join("tokenizer_config.json"))?;
-        let special = |key: &str| {
-            let value = settings.get(key)?;
-            let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
-            Some(text.to_string())
-        };
-        let (bos_token, eos_token) = (special("bos_token"), special("eos_token"));
-
-        let mut end_ids = vec![];
-        for name in ["generation_config.json", "config.json"] {
-            let file = folder.join(name);
-            end_ids.extend(ids_at(&file, &read_optional(&file)?, "eos_token_id")?);
+        let mut end_ids = eos_token_ids(&folder.join("generation_config.json"), "/eos_token_id")?;
+        for key in ["/eos_token_id", "/text_config/eos_token_id"] {
+            if end_ids.is_empty() {
+                end_ids = eos_token_ids(&folder.join("config.json"), key)?;
+            }
         }
-        let eos_id = eos_token.as_deref().and_then(|token| inner.token_to_id(token));
-        end_ids.extend(eos_id.map(|id| id as i32));
-        end_ids.sort_unstable();
-        end_ids.dedup();
-        Ok(Tokenizer { inner, end_ids, bos_token, eos_token })
+        Tokenizer::new(inner, special_tokens(folder)?, end_ids)
     }
 
-    /// Ids of a text. Special tokens written in it are recognised; `add_special` adds the tokenizer's
-    /// own, such as one for the beginning of text.
-    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, add_special)
-            .map_err(|error| Error::BadArgument(format!("the text cannot be tokenized: {error}")))?;
+    /// Ids of a text.
+    pub fn encode(&self, text: &str, how: Encoding) -> Result<Vec<i32>> {
+        let added = if how.plain_text { &self.without_special } else { self.inner.get_added_vocabulary() };
+        self.encode_with(added, text, false, how.add_special)
+    }
+
+    /// Ids of a text in which [`Self::mark`] was put into what others wrote.
+    pub(super) fn encode_marked(&self, text: &str) -> Result<Vec<i32>> {
+        self.encode_with(self.inner.get_added_vocabulary(), text, true, false)
+    }
+
+    /// Puts [`TEXT_MARK`] into each special token of a text, so that it is none. An error if the
+    /// tokenizer makes such a token of plain text too.
+    pub(super) fn mark(&self, text: &mut String) -> Result<()> {
+        text.retain(|char| char != TEXT_MARK);
+        for (&id, token) in self.inner.get_added_vocabulary().get_added_tokens_decoder() {
+            let content = &token.content;
+            if !token.special || !text.contains(content) {
+                continue;
+            }
+            if self.encode(content, Encoding { add_special: false, plain_text: true })?.contains(&(id as i32))
+            {
+                let why = "the tokenizer has it among its ordinary tokens";
+                return Err(Error::BadArgument(format!("{content:?} cannot be read as text: {why}")));
+            }
+            let (head, tail) = content.split_at(content.chars().next().map_or(0, char::len_utf8));
+            *text = text.replace(content, &format!("{head}{TEXT_MARK}{tail}"));
+        }
+        Ok(())
+    }
+
+    /// What `tokenizers` does in `encode_fast`, with a choice of added tokens.
+    fn encode_with(
+        &self,
+        added: &AddedVocabulary,
+        text: &str,
+        marked: bool,
+        add_special: bool,
+    ) -> Result<Vec<i32>> {
+        let encode = || -> tokenizers::Result<tokenizers::Encoding> {
+            let mut parts = added.extract_and_normalize(self.inner.get_normalizer(), text);
+            if marked {
+                parts.normalize(|part| {
+                    part.filter(|char| char != TEXT_MARK);
+                    Ok(())
+                })?;
+            }
+            if let Some(splitter) = self.inner.get_pre_tokenizer() {
+                splitter.pre_tokenize(&mut parts)?;
+            }
+            self.inner.get_model().tokenize_in_pretokenized(&mut parts, None)?;
+            self.inner.post_process(parts.into_encoding(None, 0, OffsetType::None)?, None, add_special)
+        };
+        let encoding =
+            encode().map_err(|error| Error::BadArgument(format!("the text cannot be tokenized: {error}")))?;
         Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
     }
 
     /// The text of ids, which must all be the tokenizer's.
     pub fn decode(&self, ids: &[i32], skip_special: bool) -> Result<String> {
-        let known = |&id: &i32| {
-            let id = u32::try_from(id).ok().filter(|&id| self.inner.id_to_token(id).is_some());
-            id.ok_or(())
-        };
-        let ids = ids.iter().map(|id| {
-            known(id).map_err(|()| Error::BadArgument(format!("token id {id} is not in the tokenizer")))
-        });
-        self.decode_known(&ids.collect::<Result<Vec<u32>>>()?, skip_special)
-    }
-
-    /// The text of ids; unknown ones give nothing (a model's table may be larger than its
-    /// tokenizer).
-    pub(super) fn decode_known(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner
-            .decode(ids, skip_special)
-            .map_err(|error| Error::Internal(format!("detokenizing failed: {error}")))
+        let known = |&id: &i32| u32::try_from(id).is_ok_and(|id| self.inner.id_to_token(id).is_some());
+        if let Some(id) = ids.iter().find(|id| !known(id)) {
+            return Err(Error::BadArgument(format!("token id {id} is not in the tokenizer")));
+        }
+        let mut detokenizer = Detokenizer::new(self, skip_special);
+        let mut text = String::new();
+        for &id in ids {
+            text += &detokenizer.push(id)?;
+        }
+        Ok(text + &detokenizer.finish()?)
     }
 
     /// The ids that end a turn.
@@ -77,15 +148,38 @@ impl Tokenizer {
         &self.end_ids
     }
 
-    /// The text of the beginning-of-text token.
-    pub fn bos_token(&self) -> Option<&str> {
-        self.bos_token.as_deref()
+    /// The special tokens by their roles.
+    pub fn special_tokens(&self) -> &Map<String, Value> {
+        &self.special_tokens
     }
 
-    /// The text of the end-of-text token.
-    pub fn eos_token(&self) -> Option<&str> {
-        self.eos_token.as_deref()
+    pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
     }
+}
+
+fn missing(folder: &Path) -> Error {
+    let others = ["tokenizer.model", "tiktoken.model", "vocab.json", "vocab.txt"];
+    let found = others.iter().find(|name| folder.join(name).exists());
+    let why = found.map_or(String::new(), |name| {
+        format!(" ({name} is, but only tokenizer.json is read: Hugging Face's AutoTokenizer converts it)")
+    });
+    Error::NotFound(format!("{}: not there{why}", folder.join("tokenizer.json").display()))
+}
+
+/// As Hugging Face reads them: special_tokens_map.json counts where tokenizer_config.json lists no
+/// added tokens.
+fn special_tokens(folder: &Path) -> Result<Map<String, Value>> {
+    let settings = read_optional(&folder.join("tokenizer_config.json"))?;
+    let older = match settings.get("added_tokens_decoder") {
+        None => read_optional(&folder.join("special_tokens_map.json"))?,
+        Some(_) => Value::Null,
+    };
+    let token = |role: &str| {
+        let value = older.get(role).or_else(|| settings.get(role))?;
+        value.as_str().or_else(|| value.get("content")?.as_str())
+    };
+    Ok(ROLES.iter().filter_map(|&role| Some((role.to_string(), token(role)?.into()))).collect())
 }
 
 /// A JSON file, or null where there is none.
@@ -98,10 +192,11 @@ pub(super) fn read_optional(file: &Path) -> Result<Value> {
 }
 
 /// One id or a list of them.
-fn ids_at(file: &Path, json: &Value, key: &str) -> Result<Vec<i32>> {
-    let bad = || Error::bad_file(file, format!("`{key}`: expected a token id or a list of them"));
+fn eos_token_ids(file: &Path, key: &str) -> Result<Vec<i32>> {
+    let name = key[1..].replace('/', ".");
+    let bad = || Error::bad_file(file, format!("`{name}`: expected a token id or a list of them"));
     let id = |value: &Value| value.as_i64().and_then(|id| i32::try_from(id).ok()).ok_or_else(bad);
-    match json.get(key) {
+    match read_optional(file)?.pointer(key) {
         None | Some(Value::Null) => Ok(vec![]),
         Some(Value::Array(values)) => values.iter().map(id).collect(),
         Some(value) => Ok(vec![id(value)?]),

@@ -5,7 +5,7 @@ use super::error::mlxrt_status;
 use super::model::{MODELS, mlxrt_model};
 use super::panic::guard;
 use super::read::{Sized, mlxrt_string, options, set_default, slice, text, write_sized};
-use crate::engine::{Finish, GenerateOptions, Message, Outcome, Summary, Token};
+use crate::engine::{Encoding, Finish, GenerateOptions, Outcome, Summary, Token};
 use crate::error::{Error, Result};
 use libc::{c_char, c_void};
 
@@ -46,8 +46,12 @@ pub struct mlxrt_generate_options {
     pub cancel: *const mlxrt_cancel,
     /// Non-zero: mlxrt_model_generate does not add the tokenizer's own special tokens to the prompt.
     pub no_special: i32,
-    /// Zero.
-    pub reserved: u32,
+    /// Non-zero: special tokens that are written in a prompt, or in the messages, tools and variables
+    /// of a conversation, are read as text. Set it where people you don't trust write them: else
+    /// "<|im_end|>" in a message ends it, and what follows can pass for another's words.
+    /// MLXRT_TOKENIZE_PLAIN_TEXT says what is special. In a conversation it is certain: a token that
+    /// the tokenizer makes of plain text all the same is a bad argument.
+    pub plain_text: i32,
 }
 
 // SAFETY: repr(C), starts with struct_size; numbers and pointers.
@@ -131,16 +135,6 @@ unsafe impl Sized for mlxrt_generate_result {
     const FIRST_SIZE: usize = 80;
 }
 
-/// One message of a conversation.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct mlxrt_message {
-    /// Who speaks: "system", "user", "assistant", or what else the model's template knows.
-    pub role: mlxrt_string,
-    /// What is said.
-    pub content: mlxrt_string,
-}
-
 /// Fills options with their defaults. `size` is sizeof(mlxrt_generate_options).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_generate_options_default(
@@ -174,8 +168,8 @@ pub unsafe extern "C" fn mlxrt_model_generate(
         let loaded = MODELS.get(model)?;
         // SAFETY: the caller's promise, here and below.
         let prompt = unsafe { text(prompt, prompt_len, "prompt") }?;
-        let (options, no_special) = unsafe { read_options(options) }?;
-        let ids = loaded.model.tokenizer().encode(prompt, !no_special)?;
+        let (options, encoding) = unsafe { read_options(options) }?;
+        let ids = loaded.model.tokenizer().encode(prompt, encoding)?;
         let outcome = loaded.model.generate(ids, options, &mut |t| emit(t, callback, user_data));
         unsafe { finish(outcome, result) }
     })
@@ -203,32 +197,8 @@ pub unsafe extern "C" fn mlxrt_model_generate_ids(
     })
 }
 
-/// Answers a conversation: mlxrt_model_render_chat, then generate. Errors as for both.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxrt_model_chat(
-    model: *const mlxrt_model,
-    messages: *const mlxrt_message,
-    message_count: usize,
-    options: *const mlxrt_generate_options,
-    callback: mlxrt_token_callback,
-    user_data: *mut c_void,
-    result: *mut mlxrt_generate_result,
-) -> mlxrt_status {
-    guard(|| {
-        let loaded = MODELS.get(model)?;
-        // SAFETY: the caller's promise, here and below.
-        let messages = unsafe { read_messages(messages, message_count) }?;
-        let (options, _) = unsafe { read_options(options) }?;
-        let prompt = loaded.model.render_chat(&messages, true)?;
-        // The template wrote the special tokens itself.
-        let ids = loaded.model.tokenizer().encode(&prompt, false)?;
-        let outcome = loaded.model.generate(ids, options, &mut |t| emit(t, callback, user_data));
-        unsafe { finish(outcome, result) }
-    })
-}
-
 /// Calls the caller's function; false asks to stop.
-fn emit(token: &Token, callback: mlxrt_token_callback, user_data: *mut c_void) -> bool {
+pub(super) fn emit(token: &Token, callback: mlxrt_token_callback, user_data: *mut c_void) -> bool {
     let Some(callback) = callback else { return true };
     let token = mlxrt_token {
         id: token.id.unwrap_or(-1),
@@ -242,7 +212,7 @@ fn emit(token: &Token, callback: mlxrt_token_callback, user_data: *mut c_void) -
 
 /// # Safety
 /// `result` is NULL or points to as many writable bytes as its struct_size says.
-unsafe fn finish(outcome: Outcome, result: *mut mlxrt_generate_result) -> Result<()> {
+pub(super) unsafe fn finish(outcome: Outcome, result: *mut mlxrt_generate_result) -> Result<()> {
     let tells = matches!(outcome.end, Ok(_) | Err(Error::Cancelled | Error::Closed));
     if tells && !result.is_null() {
         // SAFETY: the caller's promise.
@@ -281,31 +251,17 @@ fn to_result(summary: &Summary, end: Option<&Finish>) -> mlxrt_generate_result {
     }
 }
 
-/// # Safety
-/// `messages` points to `count` messages whose strings are readable.
-pub(super) unsafe fn read_messages(messages: *const mlxrt_message, count: usize) -> Result<Vec<Message>> {
-    // SAFETY: the caller's promise, here and below.
-    let messages = unsafe { slice(messages, count, "messages") }?;
-    if messages.is_empty() {
-        return Err(Error::BadArgument("the conversation has no messages".into()));
-    }
-    let read = |index: usize, message: &mlxrt_message| -> Result<Message> {
-        let field = |string: mlxrt_string, name: &str| unsafe {
-            text(string.data, string.len, &format!("messages[{index}].{name}")).map(str::to_string)
-        };
-        Ok(Message { role: field(message.role, "role")?, content: field(message.content, "content")? })
-    };
-    messages.iter().enumerate().map(|(index, message)| read(index, message)).collect()
-}
-
-/// The engine's options, and whether no special tokens are to be added to a prompt.
+/// The engine's options, and how to tokenize a prompt.
 ///
 /// # Safety
 /// `options` is NULL or points to `struct_size` bytes, and its pointers to what their counts say.
-unsafe fn read_options(options: *const mlxrt_generate_options) -> Result<(GenerateOptions, bool)> {
+pub(super) unsafe fn read_options(
+    options: *const mlxrt_generate_options,
+) -> Result<(GenerateOptions, Encoding)> {
     let mut read = GenerateOptions::default();
+    let encoding = Encoding { add_special: true, plain_text: false };
     // SAFETY: the caller's promise, here and below.
-    let Some(given) = (unsafe { self::options(options) })? else { return Ok((read, false)) };
+    let Some(given) = (unsafe { self::options(options) })? else { return Ok((read, encoding)) };
     if given.max_tokens > 0 {
         read.max_tokens = given.max_tokens;
     }
@@ -329,5 +285,6 @@ unsafe fn read_options(options: *const mlxrt_generate_options) -> Result<(Genera
         read.stop_strings.push(string.to_string());
     }
     read.cancel = CANCELS.get_optional(given.cancel)?;
-    Ok((read, given.no_special != 0))
+    let encoding = Encoding { add_special: given.no_special == 0, plain_text: given.plain_text != 0 };
+    Ok((read, encoding))
 }

@@ -28,4 +28,6 @@ pub mod tokenize;
 
 pub mod generate;
 
+pub mod chat;
+
 pub mod convert;

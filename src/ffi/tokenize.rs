@@ -1,10 +1,10 @@
-//! Text to token ids and back, and the text of a conversation.
+//! Text to token ids and back.
 
 use super::error::mlxrt_status;
-use super::generate::{mlxrt_message, read_messages};
 use super::model::{MODELS, mlxrt_model};
 use super::panic::guard;
 use super::read::{output, slice, text};
+use crate::engine::Encoding;
 use crate::error::{Error, Result};
 use libc::c_char;
 
@@ -12,7 +12,12 @@ use libc::c_char;
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `capacity` values; `count` is NULL or writable.
-unsafe fn fill<T: Copy>(values: &[T], buffer: *mut T, capacity: usize, count: *mut usize) -> Result<()> {
+pub(super) unsafe fn fill<T: Copy>(
+    values: &[T],
+    buffer: *mut T,
+    capacity: usize,
+    count: *mut usize,
+) -> Result<()> {
     // SAFETY: the caller's promise.
     let count = unsafe { output(count, "count") }?;
     *count = values.len();
@@ -33,9 +38,16 @@ unsafe fn fill<T: Copy>(values: &[T], buffer: *mut T, capacity: usize, count: *m
     Ok(())
 }
 
-/// Turns text into token ids. Special tokens written in the text, such as "<|im_end|>", become their
-/// ids; with `add_special` non-zero the model's own (a beginning-of-text token, say) are added as
-/// its tokenizer does.
+/// Adds the tokenizer's own special tokens, one for the beginning of text, say.
+pub const MLXRT_TOKENIZE_ADD_SPECIAL: u32 = 1;
+
+/// Special tokens written in the text, such as "<|im_end|>", are text like any other and don't become
+/// their ids. Special are those that the tokenizer's file says are: an added token that it doesn't
+/// call special, "<think>" of many models for one, keeps its id. A few tokenizers, of the Unigram kind
+/// mostly, have special tokens among their ordinary ones too, where no setting hides them.
+pub const MLXRT_TOKENIZE_PLAIN_TEXT: u32 = 2;
+
+/// Turns text into token ids. `flags` is 0 or a sum of MLXRT_TOKENIZE_ values.
 ///
 /// Writes at most `capacity` ids to `ids`. `*count` receives how many there are, whether they fit or
 /// not: call with `ids` NULL and `capacity` 0 to ask, which is no error; a buffer that is too small
@@ -45,7 +57,7 @@ pub unsafe extern "C" fn mlxrt_model_tokenize(
     model: *const mlxrt_model,
     text: *const c_char,
     text_len: usize,
-    add_special: i32,
+    flags: u32,
     ids: *mut i32,
     capacity: usize,
     count: *mut usize,
@@ -54,7 +66,15 @@ pub unsafe extern "C" fn mlxrt_model_tokenize(
         let loaded = MODELS.get(model)?;
         // SAFETY: the caller's promise, here and below.
         let text = unsafe { self::text(text, text_len, "text") }?;
-        let tokens = loaded.model.tokenizer().encode(text, add_special != 0)?;
+        let known = MLXRT_TOKENIZE_ADD_SPECIAL | MLXRT_TOKENIZE_PLAIN_TEXT;
+        if flags & !known != 0 {
+            return Err(Error::BadArgument(format!("flags is {flags:#x}: unknown bits are set")));
+        }
+        let encoding = Encoding {
+            add_special: flags & MLXRT_TOKENIZE_ADD_SPECIAL != 0,
+            plain_text: flags & MLXRT_TOKENIZE_PLAIN_TEXT != 0,
+        };
+        let tokens = loaded.model.tokenizer().encode(text, encoding)?;
         unsafe { fill(&tokens, ids, capacity, count) }
     })
 }
@@ -79,30 +99,6 @@ pub unsafe extern "C" fn mlxrt_model_detokenize(
         // SAFETY: the caller's promise, here and below.
         let ids = unsafe { slice(ids, id_count, "ids") }?;
         let string = loaded.model.tokenizer().decode(ids, skip_special != 0)?;
-        unsafe { fill(string.as_bytes(), text.cast(), capacity, len) }
-    })
-}
-
-/// The text that a conversation becomes through the model's chat template: what mlxrt_model_chat
-/// gives the model to read. With `add_generation_prompt` non-zero it ends where the assistant's
-/// answer begins. Buffer and `*len` as for mlxrt_model_detokenize. A template that refuses the
-/// conversation is a bad argument with the template's own message; a model without a template is
-/// MLXRT_STATUS_UNSUPPORTED.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxrt_model_render_chat(
-    model: *const mlxrt_model,
-    messages: *const mlxrt_message,
-    message_count: usize,
-    add_generation_prompt: i32,
-    text: *mut c_char,
-    capacity: usize,
-    len: *mut usize,
-) -> mlxrt_status {
-    guard(|| {
-        let loaded = MODELS.get(model)?;
-        // SAFETY: the caller's promise, here and below.
-        let messages = unsafe { read_messages(messages, message_count) }?;
-        let string = loaded.model.render_chat(&messages, add_generation_prompt != 0)?;
         unsafe { fill(string.as_bytes(), text.cast(), capacity, len) }
     })
 }

@@ -217,7 +217,7 @@ mlxrt_string string(const char *text) {
 mlxrt_status ask(const mlxrt_model *model, const char *question, const mlxrt_generate_options *options,
                  answer *out, mlxrt_generate_result *result) {
     mlxrt_message message = {string("user"), string(question)};
-    return mlxrt_model_chat(model, &message, 1, options, out ? collect : NULL, out, result);
+    return mlxrt_model_chat(model, &message, 1, NULL, options, out ? collect : NULL, out, result);
 }
 
 mlxrt_status continue_text(const mlxrt_model *model, const char *text, const mlxrt_generate_options *options,

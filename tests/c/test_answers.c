@@ -36,7 +36,7 @@ TEST(a_conversation_is_remembered) {
         {string("user"), string("What is the capital of Italy?")},
     };
     answer out = {0};
-    REQUIRE_OK(mlxrt_model_chat(shared_model(), messages, 3, NULL, collect, &out, NULL));
+    REQUIRE_OK(mlxrt_model_chat(shared_model(), messages, 3, NULL, NULL, collect, &out, NULL));
     CHECK_CONTAINS(out.text, "Rome");
 }
 
@@ -58,10 +58,10 @@ TEST(generate_of_the_rendered_chat_is_chat) {
     size_t len = 0, count = 0;
     int32_t ids[512];
     answer by_chat = {0}, by_text = {0}, by_ids = {0};
-    REQUIRE_OK(mlxrt_model_render_chat(shared_model(), &message, 1, 1, prompt, sizeof prompt, &len));
+    REQUIRE_OK(mlxrt_model_render_chat(shared_model(), &message, 1, NULL, prompt, sizeof prompt, &len));
     REQUIRE_OK(mlxrt_model_tokenize(shared_model(), prompt, len, 0, ids, 512, &count));
     mlxrt_generate_options options = {.struct_size = sizeof options, .no_special = 1};
-    REQUIRE_OK(mlxrt_model_chat(shared_model(), &message, 1, NULL, collect, &by_chat, NULL));
+    REQUIRE_OK(mlxrt_model_chat(shared_model(), &message, 1, NULL, NULL, collect, &by_chat, NULL));
     REQUIRE_OK(mlxrt_model_generate(shared_model(), prompt, len, &options, collect, &by_text, NULL));
     REQUIRE_OK(mlxrt_model_generate_ids(shared_model(), ids, count, &options, collect, &by_ids, NULL));
     CHECK(strcmp(by_chat.text, by_text.text) == 0);
@@ -97,7 +97,7 @@ static int32_t add_logprob(void *user_data, const mlxrt_token *token) {
 TEST(a_sure_answer_has_a_high_probability) {
     mlxrt_message message = {string("user"), string("What is the capital of France?")};
     double sum = 0;
-    REQUIRE_OK(mlxrt_model_chat(shared_model(), &message, 1, NULL, add_logprob, &sum, NULL));
+    REQUIRE_OK(mlxrt_model_chat(shared_model(), &message, 1, NULL, NULL, add_logprob, &sum, NULL));
     CHECK(sum < 0 && sum > -5);
 }
 

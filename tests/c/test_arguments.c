@@ -24,8 +24,8 @@ TEST(text_that_is_not_utf8) {
     mlxrt_model *out = NULL;
     CHECK_FAILS(mlxrt_model_tokenize(model, BAD_TEXT, 7, 0, NULL, 0, &count), BAD_ARGUMENT, "UTF-8");
     CHECK_FAILS(continue_text(model, BAD_TEXT, NULL, NULL, NULL), BAD_ARGUMENT, "offset 3");
-    CHECK_FAILS(mlxrt_model_chat(model, &bad_content, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "UTF-8");
-    CHECK_FAILS(mlxrt_model_chat(model, &bad_role, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "UTF-8");
+    CHECK_FAILS(mlxrt_model_chat(model, &bad_content, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "UTF-8");
+    CHECK_FAILS(mlxrt_model_chat(model, &bad_role, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "UTF-8");
     CHECK_FAILS(load(BAD_TEXT, &out), BAD_ARGUMENT, "UTF-8");
     // A character that is cut in the middle.
     CHECK_FAILS(mlxrt_model_tokenize(model, "caf\xc3", 4, 0, NULL, 0, &count), BAD_ARGUMENT, "UTF-8");
@@ -115,7 +115,7 @@ TEST(a_prompt_longer_than_the_context) {
 }
 
 TEST(a_conversation_without_messages) {
-    mlxrt_status status = mlxrt_model_chat(shared_model(), NULL, 0, NULL, NULL, NULL, NULL);
+    mlxrt_status status = mlxrt_model_chat(shared_model(), NULL, 0, NULL, NULL, NULL, NULL, NULL);
     CHECK_INT(status, MLXRT_STATUS_BAD_ARGUMENT);
 }
 

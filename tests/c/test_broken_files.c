@@ -56,7 +56,9 @@ TEST(an_index_that_names_a_missing_file) {
 TEST(no_tokenizer) {
     const char *folder = copy_of_model();
     remove_file(folder, "tokenizer.json");
-    CHECK_FAILS(load_spoiled(folder), NOT_FOUND, "tokenizer.json");
+    CHECK_FAILS(load_spoiled(folder), NOT_FOUND, "tokenizer.json: not there");
+    write_file(folder, "tokenizer.model", "");
+    CHECK_FAILS(load_spoiled(folder), NOT_FOUND, "tokenizer.model is, but only tokenizer.json is read");
 }
 
 TEST(a_broken_tokenizer) {
@@ -77,6 +79,14 @@ TEST(a_broken_generation_config) {
     const char *folder = copy_of_model();
     write_file(folder, "generation_config.json", "nothing");
     CHECK_FAILS(load_spoiled(folder), BAD_MODEL, "generation_config.json");
+    write_file(folder, "generation_config.json", "{\"eos_token_id\": [2, \"</s>\"]}");
+    CHECK_FAILS(load_spoiled(folder), BAD_MODEL, "generation_config.json: `eos_token_id`");
+}
+
+TEST(a_broken_chat_template) {
+    const char *folder = copy_of_model();
+    write_file(folder, "chat_template.jinja", "{% for %}");
+    CHECK_FAILS(load_spoiled(folder), BAD_MODEL, "chat_template.jinja");
 }
 
 TEST(a_chat_template_that_does_not_parse) {
@@ -131,6 +141,7 @@ int main(void) {
     RUN(a_broken_tokenizer);
     RUN(a_broken_tokenizer_config);
     RUN(a_broken_generation_config);
+    RUN(a_broken_chat_template);
     RUN(a_chat_template_that_does_not_parse);
     RUN(a_chat_template_that_refuses);
     RUN(no_chat_template);

@@ -15,7 +15,7 @@ TEST(a_freed_model_is_recognised) {
     CHECK_FAILS(mlxrt_model_info(model, &desc), BAD_ARGUMENT, "freed");
     CHECK_FAILS(mlxrt_model_tokenize(model, "a", 1, 0, NULL, 0, &count), BAD_ARGUMENT, "freed");
     CHECK_FAILS(continue_text(model, "a", NULL, NULL, NULL), BAD_ARGUMENT, "freed");
-    CHECK_FAILS(mlxrt_model_chat(model, &message, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "freed");
+    CHECK_FAILS(mlxrt_model_chat(model, &message, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "freed");
     mlxrt_model_free(model);
 }
 

@@ -19,10 +19,10 @@ TEST(no_model) {
     CHECK_FAILS(mlxrt_model_info(invalid, &desc), BAD_ARGUMENT, "model");
     CHECK_STATUS(mlxrt_model_tokenize(invalid, "a", 1, 0, NULL, 0, &count), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_model_detokenize(invalid, &id, 1, 0, NULL, 0, &count), BAD_ARGUMENT);
-    CHECK_STATUS(mlxrt_model_render_chat(invalid, &message, 1, 1, NULL, 0, &count), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_model_render_chat(invalid, &message, 1, NULL, NULL, 0, &count), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_model_generate(invalid, "a", 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_model_generate_ids(invalid, &id, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
-    CHECK_STATUS(mlxrt_model_chat(invalid, &message, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_model_chat(invalid, &message, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
 }
 
 TEST(no_place_for_the_output) {
@@ -39,6 +39,7 @@ TEST(no_place_for_the_output) {
     CHECK_STATUS(mlxrt_model_detokenize(model, &id, 1, 0, NULL, 0, NULL), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_load_options_default(NULL, sizeof(mlxrt_load_options)), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_generate_options_default(NULL, sizeof(mlxrt_generate_options)), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_chat_options_default(NULL, sizeof(mlxrt_chat_options)), BAD_ARGUMENT);
 }
 
 TEST(no_cancel_handle) {
@@ -57,9 +58,11 @@ TEST(null_with_a_length) {
     CHECK_STATUS(mlxrt_model_detokenize(model, NULL, 3, 0, NULL, 0, &count), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_model_generate(model, NULL, 3, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_model_generate_ids(model, NULL, 3, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
-    CHECK_STATUS(mlxrt_model_chat(model, NULL, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
-    CHECK_STATUS(mlxrt_model_chat(model, &no_content, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
-    CHECK_STATUS(mlxrt_model_chat(model, &no_role, 1, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_model_chat(model, NULL, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_model_chat(model, &no_content, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_model_chat(model, &no_role, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT);
+    mlxrt_chat_options chat = {.struct_size = sizeof chat, .tools = {NULL, 2}};
+    CHECK_STATUS(mlxrt_model_render_chat(model, NULL, 0, &chat, NULL, 0, &count), BAD_ARGUMENT);
     mlxrt_generate_options options = {.struct_size = sizeof options, .stop_token_count = 1};
     CHECK_STATUS(continue_text(model, "a", &options, NULL, NULL), BAD_ARGUMENT);
     options.stop_token_count = 0;

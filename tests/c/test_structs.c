@@ -23,8 +23,10 @@ static mlxrt_status generate_with(const void *options) {
 TEST(defaults_are_zeros_and_the_size) {
     mlxrt_generate_options generate, zeros = {.struct_size = sizeof zeros};
     mlxrt_load_options load, no_load = {.struct_size = sizeof no_load};
+    mlxrt_chat_options chat, no_chat = {.struct_size = sizeof no_chat};
     memset(&generate, 0xff, sizeof generate);
     memset(&load, 0xff, sizeof load);
+    memset(&chat, 0xff, sizeof chat);
     CHECK_OK(mlxrt_generate_options_default(&generate, sizeof generate));
     CHECK(memcmp(&generate, &zeros, sizeof zeros) == 0);
     mlxrt_convert_options convert, no_convert = {.struct_size = sizeof no_convert};
@@ -33,13 +35,19 @@ TEST(defaults_are_zeros_and_the_size) {
     CHECK(memcmp(&convert, &no_convert, sizeof convert) == 0);
     CHECK_OK(mlxrt_load_options_default(&load, sizeof load));
     CHECK(memcmp(&load, &no_load, sizeof load) == 0);
+    CHECK_OK(mlxrt_chat_options_default(&chat, sizeof chat));
+    CHECK(memcmp(&chat, &no_chat, sizeof chat) == 0);
     CHECK_STATUS(mlxrt_generate_options_default(&generate, sizeof generate - 1), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_load_options_default(&load, 8), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_chat_options_default(&chat, 16), BAD_ARGUMENT);
 }
 
 TEST(a_size_that_was_not_set) {
     mlxrt_generate_options generate = {0};
     mlxrt_load_options options = {0};
+    mlxrt_chat_options chat = {0};
+    mlxrt_message message = {string("user"), string("Hello")};
+    size_t len = 0;
     mlxrt_model_desc desc = {0};
     mlxrt_device_desc device = {0};
     mlxrt_model *model = NULL;
@@ -47,6 +55,8 @@ TEST(a_size_that_was_not_set) {
     CHECK_FAILS(mlxrt_model_load(model_folder(), strlen(model_folder()), &options, &model), BAD_ARGUMENT,
                 "mlxrt_load_options: struct_size is 0");
     CHECK(model == NULL);
+    CHECK_FAILS(mlxrt_model_render_chat(shared_model(), &message, 1, &chat, NULL, 0, &len), BAD_ARGUMENT,
+                "mlxrt_chat_options: struct_size is 0");
     CHECK_FAILS(mlxrt_model_info(shared_model(), &desc), BAD_ARGUMENT, "mlxrt_model_desc: struct_size");
     CHECK_FAILS(mlxrt_device_info(MLXRT_DEVICE_CPU, &device), BAD_ARGUMENT, "mlxrt_device_desc: struct_size");
 }

@@ -1,4 +1,4 @@
-// Text to ids and back, and the text of a conversation.
+// Text to ids and back.
 #include "fixture.h"
 #include "harness.h"
 
@@ -53,6 +53,21 @@ TEST(special_tokens_in_text_become_their_ids) {
     CHECK(strcmp(detokenize(ids, count, 1), "a") == 0);
 }
 
+TEST(special_tokens_in_text_can_stay_text) {
+    static const char text[] = "a<|im_end|>";
+    int32_t ids[CAPACITY];
+    size_t count = 0;
+    CHECK_OK(mlxrt_model_tokenize(shared_model(), text, strlen(text), MLXRT_TOKENIZE_PLAIN_TEXT, ids, CAPACITY,
+                                  &count));
+    CHECK(count > 2);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(ids[i] > 2);
+    }
+    CHECK(strcmp(detokenize(ids, count, 1), text) == 0);
+    CHECK_FAILS(mlxrt_model_tokenize(shared_model(), text, strlen(text), 4, ids, CAPACITY, &count), BAD_ARGUMENT,
+                "flags");
+}
+
 TEST(asking_for_the_count) {
     int32_t ids[CAPACITY];
     size_t count = 0, len = 0, expected = tokenize("The quick brown fox", ids);
@@ -98,30 +113,13 @@ TEST(half_a_character_becomes_a_replacement) {
     CHECK_CONTAINS(text, "\xef\xbf\xbd");
 }
 
-TEST(a_conversation_becomes_text) {
-    mlxrt_message messages[] = {
-        {string("system"), string("Be brief.")},
-        {string("user"), string("Hi \xf0\x9f\xa6\x8a")},
-    };
-    const char *expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi "
-                           "\xf0\x9f\xa6\x8a<|im_end|>\n<|im_start|>assistant\n";
-    char text[512];
-    size_t len = 0, without = 0;
-    REQUIRE_OK(mlxrt_model_render_chat(shared_model(), messages, 2, 1, text, sizeof text, &len));
-    CHECK(len == strlen(expected) && memcmp(text, expected, len) == 0);
-    CHECK_OK(mlxrt_model_render_chat(shared_model(), messages, 2, 0, NULL, 0, &without));
-    CHECK_INT(len - without, strlen("<|im_start|>assistant\n"));
-    CHECK_STATUS(mlxrt_model_render_chat(shared_model(), messages, 2, 1, text, 10, &len), BUFFER_TOO_SMALL);
-    CHECK_INT(len, strlen(expected));
-}
-
 int main(void) {
     RUN(round_trips);
     RUN(special_tokens_in_text_become_their_ids);
+    RUN(special_tokens_in_text_can_stay_text);
     RUN(asking_for_the_count);
     RUN(a_buffer_that_is_too_small_stays_untouched);
     RUN(a_buffer_that_just_fits);
     RUN(half_a_character_becomes_a_replacement);
-    RUN(a_conversation_becomes_text);
     return end_of_tests();
 }

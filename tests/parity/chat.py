@@ -1,57 +1,93 @@
-"""Writes what Hugging Face's own code makes of conversations and texts, for comparison with ours.
+"""Writes what Hugging Face's own code makes of conversations, for comparison with ours.
 
     chat.py OUT_FILE [--model FOLDER] [--templates FOLDER]
 
 The file is one JSON object:
     date        the day on which it was made: some templates write it
-    chats       [{template_file or model: true, bos_token, eos_token, messages,
+    chats       [{template_file, template or model: true, special_tokens, messages, tools, variables,
                   add_generation_prompt, and either text or error with error_type}]
-    texts       [{text, ids, ids_with_special, decoded, decoded_no_special}]
 """
 
 import argparse
 import datetime
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from conversations import RICH, SIMPLE, TOOLS, VARIABLES
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from snippets import SNIPPETS, VALUES
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
-
-from corpus import CONVERSATIONS, TEXTS
 
 ROOT = Path(__file__).resolve().parents[2]
 # What templates of other models are given: not any real model's, so that a mix-up shows.
 BOS, EOS = "<bos!>", "<eos!>"
 
 
+def requests() -> Iterator[dict[str, Any]]:
+    """Every conversation, with tools, with variables and with both."""
+    for messages in SIMPLE:
+        yield {"messages": messages, "tools": None, "variables": {}}
+    for messages in RICH:
+        yield {"messages": messages, "tools": None, "variables": {}}
+        yield {"messages": messages, "tools": TOOLS[3], "variables": {}}
+    for messages in (RICH[1], RICH[2], RICH[9]):
+        for tools in TOOLS:
+            yield {"messages": messages, "tools": tools, "variables": {}}
+    for messages in (RICH[0], RICH[4], RICH[9], RICH[20]):
+        for variables in VARIABLES:
+            yield {"messages": messages, "tools": None, "variables": variables}
+            yield {"messages": messages, "tools": TOOLS[3], "variables": variables}
+
+
 def render_all(
     tokenizer: PreTrainedTokenizerFast, template: str | None, source: dict
 ) -> list[dict[str, Any]]:
-    """Every conversation through one template, with and without the answer's beginning."""
-    common = source | {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    """Every request through one template, with and without the answer's beginning."""
+    common = source | {"special_tokens": tokenizer.special_tokens_map}
     return [
-        common
-        | {"messages": messages, "add_generation_prompt": prompt}
-        | render(tokenizer, template, messages, prompt)
-        for messages in CONVERSATIONS
+        common | request | {"add_generation_prompt": prompt} | render(tokenizer, template, request, prompt)
+        for request in requests()
         for prompt in (True, False)
     ]
 
 
 def render(
-    tokenizer: PreTrainedTokenizerFast, template: str | None, messages: list[dict], prompt: bool
+    tokenizer: PreTrainedTokenizerFast, template: str | None, request: dict, prompt: bool
 ) -> dict[str, str]:
     try:
         text = tokenizer.apply_chat_template(
-            messages, chat_template=template, add_generation_prompt=prompt, tokenize=False
+            request["messages"],
+            tools=request["tools"],
+            chat_template=template,
+            add_generation_prompt=prompt,
+            tokenize=False,
+            **request["variables"],
         )
     except TemplateSyntaxError:
         raise  # no template should be that broken: the renderer is too old for it
-    except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TemplateError, TypeError, LookupError, ValueError, AttributeError, RecursionError) as error:
         return {"error": str(error), "error_type": type(error).__name__}
     return {"text": text}
+
+
+def bare_tokenizer() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE()), bos_token=BOS, eos_token=EOS
+    )
+
+
+def snippet_chats() -> list[dict]:
+    """Our own small templates."""
+    tokenizer = bare_tokenizer()
+    request = {"messages": SIMPLE[0], "tools": None, "variables": VALUES, "add_generation_prompt": True}
+    common = request | {"special_tokens": tokenizer.special_tokens_map}
+    return [
+        common | {"template": template} | render(tokenizer, template, request, True)
+        for template in SNIPPETS
+    ]
 
 
 def template_chats(folder: Path) -> list[dict]:
@@ -60,9 +96,7 @@ def template_chats(folder: Path) -> list[dict]:
     if not files:
         print(f"skipped: chat templates: no .jinja files in {folder}")
         return []
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.BPE()), bos_token=BOS, eos_token=EOS
-    )
+    tokenizer = bare_tokenizer()
     chats = []
     for file in files:
         found = render_all(tokenizer, file.read_text("utf-8"), {"template_file": file.name})
@@ -96,24 +130,6 @@ def token_text(value: str | dict) -> str:
     return value if isinstance(value, str) else value["content"]
 
 
-def tokenise(file: Path) -> list[dict[str, Any]]:
-    tokenizer = Tokenizer.from_file(str(file))
-    rows = []
-    for text in TEXTS:
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
-        rows.append(
-            {
-                "text": text,
-                "ids": ids,
-                "ids_with_special": tokenizer.encode(text, add_special_tokens=True).ids,
-                "decoded": tokenizer.decode(ids, skip_special_tokens=False),
-                "decoded_no_special": tokenizer.decode(ids, skip_special_tokens=True),
-            }
-        )
-    print(f"{file.parent.name}: {len(rows)} texts, {sum(len(row['ids']) for row in rows)} tokens")
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Expectations from Hugging Face's renderer.")
     parser.add_argument("out", type=Path)
@@ -124,11 +140,10 @@ def main() -> None:
     today = datetime.date.today().isoformat()
     result = {
         "date": today,
-        "chats": model_chats(options.model) + template_chats(options.templates),
-        "texts": tokenise(options.model / "tokenizer.json"),
+        "chats": model_chats(options.model) + snippet_chats() + template_chats(options.templates),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    options.out.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ public struct GenerateOptions: Sendable {
     public var ignoreEnd = false
     /// Add the tokenizer's own special tokens to a prompt. It has no effect on `chat`.
     public var addSpecial = true
+    /// Read special tokens as text where the prompt, or the messages, tools and variables of a
+    /// conversation hold them: for words of people you don't trust.
+    public var plainText = false
 
     public init() {}
 
@@ -48,6 +51,7 @@ public struct GenerateOptions: Sendable {
         options.seed = seed
         options.ignore_end = ignoreEnd ? 1 : 0
         options.no_special = addSpecial ? 0 : 1
+        options.plain_text = plainText ? 1 : 0
         options.cancel = cancel.handle
         return stopTokens.withUnsafeBufferPointer { tokens in
             options.stop_tokens = tokens.baseAddress

@@ -5,7 +5,7 @@ struct Generation: Sendable {
     enum Prompt: Sendable {
         case text(String)
         case ids([Int32])
-        case chat([Message])
+        case chat([Message], ChatOptions)
     }
 
     let model: Model
@@ -46,9 +46,11 @@ struct Generation: Sendable {
                         return mlxrt_model_generate(model, text.data, text.len, options, onToken, userData, result)
                     case .ids(let ids):
                         return mlxrt_model_generate_ids(model, ids, ids.count, options, onToken, userData, result)
-                    case .chat(let messages):
+                    case .chat(let messages, let chat):
                         let list = strings.add(messages)
-                        return mlxrt_model_chat(model, list, list.count, options, onToken, userData, result)
+                        return withUnsafePointer(to: chat.toC(strings)) { chat in
+                            mlxrt_model_chat(model, list, list.count, chat, options, onToken, userData, result)
+                        }
                     }
                 }
             }

@@ -59,7 +59,9 @@ public final class Model: @unchecked Sendable {
     }
 
     /// Answers a conversation through the model's chat template.
-    public func chat(_ messages: [Message], options: GenerateOptions = GenerateOptions()) -> Answer {
-        Answer(Generation(model: self, prompt: .chat(messages), options: options))
+    public func chat(
+        _ messages: [Message], chat: ChatOptions = ChatOptions(), options: GenerateOptions = GenerateOptions()
+    ) -> Answer {
+        Answer(Generation(model: self, prompt: .chat(messages, chat), options: options))
     }
 }

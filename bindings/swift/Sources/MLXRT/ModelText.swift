@@ -2,15 +2,18 @@ import CMLXRT
 
 extension Model {
     /// Turns text into token ids. Special tokens written in the text, such as "<|im_end|>", become
-    /// their ids; with `addSpecial` the model's own (a beginning-of-text token, say) are added.
-    public func tokenize(_ text: String, addSpecial: Bool = true) throws -> [Int32] {
+    /// their ids, or stay text with `plainText`; with `addSpecial` the model's own (a
+    /// beginning-of-text token, say) are added.
+    public func tokenize(_ text: String, addSpecial: Bool = true, plainText: Bool = false) throws -> [Int32] {
+        var flags: UInt32 = 0
+        if addSpecial { flags |= UInt32(MLXRT_TOKENIZE_ADD_SPECIAL) }
+        if plainText { flags |= UInt32(MLXRT_TOKENIZE_PLAIN_TEXT) }
         let strings = CStrings()
         let text = strings.add(text)
         return try withExtendedLifetime(strings) {
             // Most texts have fewer tokens than bytes; the rest cost a second call.
-            try fill(guess: text.len + 8) { model, ids, count in
-                mlxrt_model_tokenize(
-                    model, text.data, text.len, addSpecial ? 1 : 0, ids.baseAddress, ids.count, count)
+            try fill(guess: text.len + 8) { [flags] model, ids, count in
+                mlxrt_model_tokenize(model, text.data, text.len, flags, ids.baseAddress, ids.count, count)
             }
         }
     }
@@ -26,15 +29,19 @@ extension Model {
     }
 
     /// The text that a conversation becomes through the model's chat template: what `chat` gives the
-    /// model to read. With `addGenerationPrompt` it ends where the assistant's answer begins.
-    public func renderChat(_ messages: [Message], addGenerationPrompt: Bool = true) throws -> String {
+    /// model to read.
+    public func renderChat(_ messages: [Message], chat: ChatOptions = ChatOptions()) throws -> String {
         let strings = CStrings()
         let list = strings.add(messages)
-        let guess = messages.reduce(0) { $0 + $1.role.utf8.count + $1.content.utf8.count + 64 }
+        let options = chat.toC(strings)
+        let json = chat.messages.utf8.count + chat.tools.utf8.count + chat.variables.utf8.count
+        let guess = messages.reduce(json) { $0 + $1.role.utf8.count + $1.content.utf8.count + 64 }
         let utf8: [CChar] = try withExtendedLifetime(strings) {
             try fill(guess: guess) { model, text, length in
-                mlxrt_model_render_chat(
-                    model, list, list.count, addGenerationPrompt ? 1 : 0, text.baseAddress, text.count, length)
+                withUnsafePointer(to: options) { options in
+                    mlxrt_model_render_chat(
+                        model, list, list.count, options, text.baseAddress, text.count, length)
+                }
             }
         }
         return String(decoding: utf8.map(UInt8.init(bitPattern:)), as: UTF8.self)
