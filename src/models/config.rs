@@ -116,7 +116,15 @@ impl Config {
 
     /// `quantization`, as mlx-lm writes it.
     pub fn quantization(&self) -> Result<QuantizationConfig> {
-        let Some(json) = self.get("quantization") else { return Ok(QuantizationConfig::default()) };
+        let Some(json) = self.get("quantization") else {
+            return match self.get("quantization_config").and_then(|other| other.get("quant_method")) {
+                Some(method) => Err(Error::Unsupported(format!(
+                    "{}: `quantization_config.quant_method` is {method}; known is the quantisation of mlx-lm",
+                    self.file.display()
+                ))),
+                None => Ok(QuantizationConfig::default()),
+            };
+        };
         let object = json.as_object().ok_or_else(|| self.bad("quantization", "an object"))?;
         if let Some(mode) = object.get("mode").filter(|mode| *mode != "affine") {
             return Err(Error::Unsupported(format!(
