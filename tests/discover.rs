@@ -70,7 +70,7 @@ fn reads() -> Option<u64> {
 
 #[test]
 fn thousands_of_folders_with_broken_ones_among_them() {
-    // Kept: making them takes a hundred times as long as finding them.
+    // Kept: making them takes much longer than finding them.
     let folder = common::scratch("discover-thousands");
     if !folder.join("made").exists() {
         for index in 0..3000 {

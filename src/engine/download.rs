@@ -108,7 +108,7 @@ struct Download {
     id: ModelId,
     events: Sender<Event>,
     stop: Arc<Cancel>,
-    /// Bytes of whole files.
+    /// Bytes of the files that are whole.
     done: u64,
     /// Bytes of all.
     total: u64,
@@ -125,15 +125,17 @@ impl Download {
         let at_commit = Repo::with_revision(self.id.name.clone(), RepoType::Model, listing.sha.clone());
         let repository = api.repo(at_commit.clone());
         let snapshot = self.cache.snapshot(&self.id.name, &listing.sha);
+        let is_there = |file: &&Remote| size(&snapshot.join(&file.rfilename)) == Some(file.size);
         self.total = files.iter().map(|file| file.size).sum();
+        self.done = files.iter().filter(is_there).map(|file| file.size).sum();
         self.tell(0);
         for file in &files {
             let path = snapshot.join(&file.rfilename);
-            if size(&path) != Some(file.size) {
+            if !is_there(&file) {
                 self.get(&api, &repository, file, &path)?;
+                self.done += file.size;
+                self.tell(0);
             }
-            self.done += file.size;
-            self.tell(0);
             if file.rfilename == "config.json" {
                 // An unknown architecture is told before gigabytes are on their way.
                 models::find(&Config::read(&path)?)?;
