@@ -239,7 +239,7 @@ fn folders_that_may_not_be_read() {
     model(&folder.join("a"));
     let closed = model(&folder.join("closed"));
     model(&folder.join("z"));
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     Lazy::force(&CACHE);
     // Root may read everything: this thread, and it alone, gives that up.
     // SAFETY: no pointers.

@@ -54,6 +54,9 @@ func Discover(ctx context.Context, folder string, opts ...DiscoverOption) ([]Mod
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	cancel, err := newCanceller(ctx)
 	if err != nil {
 		return nil, err

@@ -10,12 +10,21 @@ import (
 	mlxrt "github.com/mlxrt/mlxrt/bindings/go"
 )
 
+// absDemo is the demo model's folder, as a link can name it.
+func absDemo(t *testing.T) string {
+	path, err := filepath.Abs(demoPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestDiscover(t *testing.T) {
 	ctx := context.Background()
 	folder := t.TempDir()
 	broken := filepath.Join(folder, "broken")
 	if err := errors.Join(
-		os.Symlink(demoPath(t), filepath.Join(folder, "demo")),
+		os.Symlink(absDemo(t), filepath.Join(folder, "demo")),
 		os.Mkdir(broken, 0o700),
 		os.WriteFile(filepath.Join(broken, "config.json"), []byte("{"), 0o600),
 		os.WriteFile(filepath.Join(broken, "tokenizer.json"), []byte("{}"), 0o600),
@@ -51,7 +60,7 @@ func TestDiscoverCache(t *testing.T) {
 		os.MkdirAll(filepath.Join(repository, "snapshots"), 0o700),
 		os.Mkdir(filepath.Join(repository, "refs"), 0o700),
 		os.WriteFile(filepath.Join(repository, "refs", "main"), []byte("c0ffee"), 0o600),
-		os.Symlink(demoPath(t), filepath.Join(repository, "snapshots", "c0ffee")),
+		os.Symlink(absDemo(t), filepath.Join(repository, "snapshots", "c0ffee")),
 	); err != nil {
 		t.Fatal(err)
 	}
