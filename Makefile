@@ -1,6 +1,7 @@
 # Every command of this project: `make help` lists them.
-# Variables: CUDA=1 (MLX's CUDA build), MLX_ROOT=DIR (an MLX of your own), SWIFT=1 (fetch a Swift toolchain
-# for the tests), STATIC=1 (install libmlxrt.a too), PREFIX=DIR and DESTDIR=DIR (for install).
+# Variables: CUDA=1 (MLX's CUDA build), MLX_ROOT=DIR (an MLX of your own), HUB=1 (downloads from the Hugging
+# Face hub), SWIFT=1 (fetch a Swift toolchain for the tests), STATIC=1 (install libmlxrt.a too), PREFIX=DIR and
+# DESTDIR=DIR (for install).
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -11,12 +12,12 @@ target := $(or $(CARGO_TARGET_DIR),target)
 # What users get, installed inside the target folder: the C, Go and Swift tests run on it.
 stage := $(abspath $(target)/stage)
 variant := $(if $(filter 1,$(CUDA)),cuda,cpu)
-features := $(if $(filter 1,$(CUDA)),--features cuda)
+features := $(if $(filter 1,$(CUDA)),--features cuda) $(if $(filter 1,$(HUB)),--features hub)
 swift := $(if $(filter 1,$(SWIFT)),swift)
 # MLX's CUDA build needs the driver, which the machine that links may lack.
 comma := ,
 link_flags := $(if $(filter 1,$(CUDA)),-Wl$(comma)--allow-shlib-undefined)
-export CUDA SWIFT STATIC
+export CUDA HUB SWIFT STATIC
 # Cargo builds MLX's bindings anew whenever this changes, from unset to empty too.
 ifneq ($(MLX_ROOT),)
 export MLX_ROOT
@@ -27,7 +28,7 @@ endif
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@sed -n '2,3s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '2,4s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 build: fetch ## build the library and install it into target/stage
 	$(CARGO) build --release --locked $(features)

@@ -227,8 +227,65 @@ typedef struct mlxrt_device_desc {
     const char *name;
 } mlxrt_device_desc;
 
-// Told while a model loads or is converted: bytes of weights done so far and in all. A non-zero return
-// stops it with MLXRT_STATUS_CANCELLED.
+// Where to look for models. Zero in any field means its default.
+typedef struct mlxrt_discover_options {
+    // sizeof(mlxrt_discover_options).
+    size_t struct_size;
+    // How many folders deep to look below the first one. 0: 16.
+    uint32_t max_depth;
+    // Non-zero: look into the Hugging Face cache too, after the folder.
+    int32_t include_cache;
+    // Stops looking from another thread; may be NULL.
+    const struct mlxrt_cancel *cancel;
+} mlxrt_discover_options;
+
+// UTF-8 text by pointer and length. The pointer may be NULL when the length is 0.
+typedef struct mlxrt_string {
+    // The first byte.
+    const char *data;
+    // The length in bytes.
+    size_t len;
+} mlxrt_string;
+
+// A model that was found, or what looks like one and cannot be run. Strings are valid during the
+// callback and not NUL-terminated.
+typedef struct mlxrt_model_entry {
+    // sizeof(mlxrt_model_entry), set by the library: fields are only ever added, behind the last one.
+    size_t struct_size;
+    // What loads it: its folder, or its .gguf file.
+    struct mlxrt_string path;
+    // What loads it as well if it lies in the Hugging Face cache: "org/name", with "@commit" where
+    // that is not the commit of branch main. Otherwise empty.
+    struct mlxrt_string id;
+    // model_type of config.json, such as "qwen3"; "gguf" for such a file. Empty if it has none.
+    struct mlxrt_string model_type;
+    // The type of dense weights by config.json, such as "bfloat16". Empty if it says none.
+    struct mlxrt_string dtype;
+    // How weights are quantised, such as "affine". Empty: they are not.
+    struct mlxrt_string quant_mode;
+    // Empty if the model can be run, as far as that can be told without reading its weights.
+    // Otherwise why not, for people.
+    struct mlxrt_string problem;
+    // MLXRT_STATUS_OK if problem is empty, else the mlxrt_status that loading it would give.
+    int32_t status;
+    // Bits of a quantised weight, 0: not quantised or not said.
+    uint32_t quant_bits;
+    // Weights that share a scale, 0: not quantised or not said.
+    uint32_t quant_group;
+    // Most tokens of prompt and answer together, 0: config.json does not say.
+    uint32_t context_length;
+    // Bytes of the files with its weights.
+    uint64_t weight_bytes;
+} mlxrt_model_entry;
+
+// Told of each model that is found, on the thread that called mlxrt_discover. A non-zero return ends
+// the search: the call then succeeds.
+typedef int32_t (*mlxrt_discover_callback)(void *user_data, const struct mlxrt_model_entry *entry);
+
+// Told while a model loads or is converted: bytes of weights done so far and in all. Before that, if
+// the model has to be downloaded: bytes downloaded so far and in all, what was there already included.
+// Each of the two ends with `done` equal to `total`, and the weights begin with `done` 0. A non-zero
+// return stops it with MLXRT_STATUS_CANCELLED.
 typedef int32_t (*mlxrt_progress_callback)(void *user_data, uint64_t done, uint64_t total);
 
 // How to load. Zero in any field means its default.
@@ -242,8 +299,9 @@ typedef struct mlxrt_load_options {
     // Most tokens of prompt and answer together. 0, or more than that: as many as the model was made
     // for.
     uint32_t context_length;
-    // Zero.
-    uint32_t reserved;
+    // Non-zero: a model that is neither a path nor whole in the Hugging Face cache is downloaded into
+    // that cache.
+    int32_t download;
     // Stops loading from another thread; may be NULL.
     const struct mlxrt_cancel *cancel;
     // Told of progress, on the calling thread; may be NULL.
@@ -292,14 +350,6 @@ typedef struct mlxrt_model_desc {
     // The mlxrt_quant_mode of quantised weights.
     int32_t quant_mode;
 } mlxrt_model_desc;
-
-// UTF-8 text by pointer and length. The pointer may be NULL when the length is 0.
-typedef struct mlxrt_string {
-    // The first byte.
-    const char *data;
-    // The length in bytes.
-    size_t len;
-} mlxrt_string;
 
 // How to generate. Zero in any field means its default.
 typedef struct mlxrt_generate_options {
@@ -516,6 +566,26 @@ mlxrt_status mlxrt_cancel_reset(struct mlxrt_cancel *cancel);
 // cancelled.
 void mlxrt_cancel_free(struct mlxrt_cancel *cancel);
 
+// Fills options with their defaults. `size` is sizeof(mlxrt_discover_options).
+mlxrt_status mlxrt_discover_options_default(struct mlxrt_discover_options *options, size_t size);
+
+// Lists the models in a folder and below it, in the order of their paths; with a `folder` of NULL and
+// length 0 those in the Hugging Face cache: $HF_HUB_CACHE, $HF_HOME/hub,
+// $XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub, whichever is set first. A cache that
+// does not exist holds no models. `options` may be NULL.
+//
+// A model is a folder with config.json and weights or a tokenizer, or a .gguf file. No weights are
+// read, so thousands of models take less than a second. What is broken, incomplete or unreadable is
+// listed with its problem and stops nothing. Links to folders are followed, but no folder is looked
+// into twice, and none below the first whose name starts with a dot.
+//
+// Errors: NOT_FOUND (no such folder), CANCELLED, BAD_ARGUMENT.
+mlxrt_status mlxrt_discover(const char *folder,
+                            size_t folder_len,
+                            const struct mlxrt_discover_options *options,
+                            mlxrt_discover_callback callback,
+                            void *user_data);
+
 // Fills options with their defaults. `size` is sizeof(mlxrt_load_options).
 mlxrt_status mlxrt_load_options_default(struct mlxrt_load_options *options, size_t size);
 
@@ -524,9 +594,15 @@ mlxrt_status mlxrt_load_options_default(struct mlxrt_load_options *options, size
 // weights are in memory; `options` may be NULL. On success `*out` is a handle for
 // mlxrt_model_free, on failure NULL.
 //
-// Errors: NOT_FOUND (no folder or no file in it), BAD_MODEL (a file is broken: the message names
-// file, key and what was expected), UNSUPPORTED (unknown model_type: the message lists the known
-// ones; or no such device), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
+// Where no such path exists, `org/name` or `org/name@revision` is looked for in the Hugging Face
+// cache (see mlxrt_discover), and downloaded if the options say so. A download that was interrupted
+// goes on where it stopped when the model is asked for again. HF_ENDPOINT and HF_TOKEN are honoured;
+// no other call of this library uses the network.
+//
+// Errors: NOT_FOUND (no such path, nor in the cache; no file in it; or the download failed),
+// BAD_MODEL (a file is broken: the message names file, key and what was expected), UNSUPPORTED
+// (unknown model_type: the message lists the known ones; no such device; or a download is needed and
+// the library was built without Cargo feature `hub`), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
 mlxrt_status mlxrt_model_load(const char *path,
                               size_t path_len,
                               const struct mlxrt_load_options *options,

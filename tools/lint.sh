@@ -24,11 +24,16 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 features=""
 [ "${CUDA:-}" != 1 ] || features="--features cuda"
+[ "${HUB:-}" != 1 ] || features="$features --features hub"
 
 clippy() {
     # Release, so that mlx-c is not compiled a second time.
     # shellcheck disable=SC2086
     cargo clippy --release --locked --all-targets $features -- -D warnings
+}
+clippy_hub() {
+    # shellcheck disable=SC2086
+    cargo clippy --release --locked --lib --test hub $features --features hub -- -D warnings
 }
 rustdoc() { # of everything: it is read by those who work on the library
     # shellcheck disable=SC2086
@@ -63,6 +68,7 @@ else
 fi
 if cargo clippy --version >/dev/null 2>&1; then
     check "cargo clippy" clippy
+    check "cargo clippy, with downloads" clippy_hub
 else
     skip "cargo clippy" "rustup component add clippy"
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every test there is, goes on after a failing suite, and ends with what was skipped and a count.
-# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package; none: all
+# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package hub; none: all
 #
 # A suite says `skipped: NAME: WHY` for what it leaves out. Its counts are read from the closing lines of
 # Cargo, ctest, Go and Swift, or from a line `N passed, N failed`. A suite that ends badly without having
@@ -14,7 +14,8 @@ logs=$target/test
 stage=$target/stage
 features=""
 [ "${CUDA:-}" != 1 ] || features="--features cuda"
-suites=${*:-rust c valgrind go swift package}
+[ "${HUB:-}" != 1 ] || features="$features --features hub"
+suites=${*:-rust c valgrind go swift package hub}
 passed=0
 failed=0
 # Of this run alone: another one may go on beside it.
@@ -90,6 +91,12 @@ run_swift() {
 run_package() {
     # shellcheck disable=SC2086
     $limit sh tests/package.sh
+}
+
+# Last: it compiles the library once more, with downloads.
+run_hub() {
+    # shellcheck disable=SC2086
+    $limit cargo test --release --locked $features --features hub --test hub -- --show-output
 }
 
 count() { # count LOG: prints "PASSED FAILED" from the closing lines

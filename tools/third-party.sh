@@ -29,8 +29,23 @@ libraries, where the CUDA build is used, are the user's and under NVIDIA's terms
 | crate | version | licence |
 | --- | --- | --- |
 TEXT
-{ cargo tree --locked --edges normal --prefix none --target x86_64-unknown-linux-gnu --format '{p}|{l}' | awk '!seen[$0]++' | grep -v '^mlxrt ' |
-    sed 's/ (\*)//; s/ (proc-macro)//' | LC_ALL=C sort -u | awk -F'|' '{ split($1, p, " "); sub("^v", "", p[2]); printf "| %s | %s | %s |\n", p[1], p[2], $2 }'; }
+crates() { # crates [--features NAMES]: a row each
+    cargo tree --locked --edges normal --prefix none --target x86_64-unknown-linux-gnu --format '{p}|{l}' "$@" |
+        awk '!seen[$0]++' | grep -v '^mlxrt ' | sed 's/ (\*)//; s/ (proc-macro)//' | LC_ALL=C sort -u |
+        awk -F'|' '{ split($1, p, " "); sub("^v", "", p[2]); printf "| %s | %s | %s |\n", p[1], p[2], $2 }'
+}
+crates
+cat <<'TEXT'
+
+Built with `HUB=1` (Cargo feature `hub`, off otherwise) it also contains:
+
+| crate | version | licence |
+| --- | --- | --- |
+TEXT
+always=$(mktemp)
+crates >"$always"
+crates --features hub | grep -vxFf "$always"
+rm "$always"
 cat <<'TEXT'
 
 ## In the tests only

@@ -9,11 +9,12 @@ import (
 )
 
 // C gets a pointer to a cgo.Handle as user_data. The functions behind the handles only send to a
-// channel: they run no code of the user and do not panic.
+// channel or append to a slice: they run no code of the user and do not panic.
 
 type (
 	sendToken    func(Token) bool
 	sendProgress func(progress) bool
+	addEntry     func(ModelEntry)
 )
 
 type progress struct{ done, total uint64 }
@@ -21,11 +22,30 @@ type progress struct{ done, total uint64 }
 //export mlxrtGoToken
 func mlxrtGoToken(userData unsafe.Pointer, token *C.mlxrt_go_token) C.int32_t {
 	send := (*cgo.Handle)(userData).Value().(sendToken)
-	text := ""
-	if token.text_len > 0 { // the pointer of an empty text may be one that Go takes offence at
-		text = C.GoStringN(token.text, C.int(token.text_len))
-	}
+	text := goString(token.text, token.text_len)
 	return boolInt(!send(Token{ID: int32(token.id), Text: text, Logprob: float32(token.logprob)}))
+}
+
+//export mlxrtGoModelEntry
+func mlxrtGoModelEntry(userData unsafe.Pointer, entry *C.mlxrt_go_model_entry) C.int32_t {
+	add := (*cgo.Handle)(userData).Value().(addEntry)
+	text := func(s C.mlxrt_string) string { return goString(s.data, s.len) }
+	found := ModelEntry{
+		Path:        text(entry.path),
+		ID:          text(entry.id),
+		ModelType:   text(entry.model_type),
+		DType:       text(entry.dtype),
+		QuantMode:   text(entry.quant_mode),
+		QuantBits:   int(entry.quant_bits),
+		QuantGroup:  int(entry.quant_group),
+		ContextLen:  int(entry.context_length),
+		WeightBytes: uint64(entry.weight_bytes),
+	}
+	if status := Status(entry.status); status != statusOK {
+		found.Problem = &Error{status, text(entry.problem)}
+	}
+	add(found)
+	return 0
 }
 
 //export mlxrtGoProgress

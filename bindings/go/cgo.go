@@ -18,6 +18,14 @@ func stringData(s string) *C.char {
 	return (*C.char)(unsafe.Pointer(unsafe.StringData(s)))
 }
 
+// goString copies text that C gives by pointer and length.
+func goString(data *C.char, len C.size_t) string {
+	if len == 0 { // the pointer of an empty text may be one that Go takes offence at
+		return ""
+	}
+	return C.GoStringN(data, C.int(len))
+}
+
 // sliceData is stringData for a slice.
 func sliceData[To, From any](s []From) *To {
 	if len(s) == 0 {

@@ -48,8 +48,9 @@ type ModelInfo struct {
 	DType           DType
 }
 
-// Load loads a model from a folder in the Hugging Face layout and returns when its weights are in
-// memory. When ctx ends first, loading stops with its error. Close the model after use.
+// Load loads a model and returns when its weights are in memory. The path is a folder in the Hugging
+// Face layout; where there is none, "org/name" or "org/name@revision" is looked for in the Hugging Face
+// cache. When ctx ends first, loading stops with its error. Close the model after use.
 func Load(ctx context.Context, path string, opts ...LoadOption) (*Model, error) {
 	var config LoadConfig
 	for _, opt := range opts {
@@ -98,6 +99,7 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 		device:         C.int32_t(config.Device),
 		dtype:          C.int32_t(config.DType),
 		context_length: contextLen,
+		download:       boolInt(config.Download),
 		cancel:         cancel.handle,
 	}
 	var pins runtime.Pinner

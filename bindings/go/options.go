@@ -5,6 +5,7 @@ type LoadConfig struct {
 	Device     Device
 	DType      DType                    // what dense weights are converted to and activations are computed in
 	ContextLen int                      // most tokens of prompt and answer together; 0: as many as the model was made for
+	Download   bool                     // whether a model that is not on this disk may be downloaded
 	Progress   func(done, total uint64) // told of the bytes of weights read so far and in all
 }
 
@@ -20,8 +21,13 @@ func WithDType(dtype DType) LoadOption { return func(c *LoadConfig) { c.DType = 
 // WithContextLen limits the tokens of prompt and answer together.
 func WithContextLen(tokens int) LoadOption { return func(c *LoadConfig) { c.ContextLen = tokens } }
 
+// WithDownload lets a model that is neither a path nor whole in the Hugging Face cache be downloaded
+// into that cache, if the library was built with downloads.
+func WithDownload() LoadOption { return func(c *LoadConfig) { c.Download = true } }
+
 // WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
-// that called Load. To stop loading, end the context.
+// that called Load; of a download before that, which begins anew at 0 for the weights. To stop loading,
+// end the context.
 func WithProgress(told func(done, total uint64)) LoadOption {
 	return func(c *LoadConfig) { c.Progress = told }
 }

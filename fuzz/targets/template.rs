@@ -7,8 +7,7 @@ use mlxrt_fuzz::limited;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(source) = std::str::from_utf8(data) else { return };
-    let conversation =
-        Conversation::new([("system", "Be brief."), ("user", "Hello?"), ("assistant", "Hi.")]);
+    let conversation = Conversation::new([("system", "Be brief."), ("user", "Hello?"), ("assistant", "Hi.")]);
     limited(data, 4096, || {
         let Ok(template) = ChatTemplate::compile(source, Default::default()) else { return };
         let _ = template.render(&conversation);

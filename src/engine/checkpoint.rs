@@ -10,29 +10,34 @@ use std::path::{Path, PathBuf};
 /// Tensors by name, each with the file it lies in.
 pub(super) type Tensors = HashMap<String, (Array, PathBuf)>;
 
-/// The tensors of a model folder, not yet read. The index says which files belong to it where there
-/// is one; otherwise all `model*.safetensors`, or whatever `.safetensors` there is.
+/// Says which file each tensor lies in.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// The tensors of a model folder, not yet read.
 pub(super) fn open(folder: &Path) -> Result<Tensors> {
-    let index = folder.join("model.safetensors.index.json");
     let mut tensors = Tensors::new();
-    if index.exists() {
-        for file in shards(&index)? {
-            let path = folder.join(&file);
-            if !path.exists() {
-                return Err(Error::NotFound(format!(
-                    "{}: not there, but {} names it",
-                    path.display(),
-                    index.display()
-                )));
-            }
-            add(&mut tensors, &path)?;
-        }
-        return Ok(tensors);
-    }
-    for file in single_files(folder)? {
+    for file in files(folder)? {
         add(&mut tensors, &file)?;
     }
     Ok(tensors)
+}
+
+/// The files that hold a model's weights, all of them there. The index says which belong to it where
+/// there is one; otherwise all `model*.safetensors`, or whatever `.safetensors` there is.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let index = folder.join(INDEX);
+    if !index.exists() {
+        return single_files(folder);
+    }
+    let file = |name: String| {
+        let path = folder.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let (path, index) = (path.display(), index.display());
+        Err(Error::NotFound(format!("{path}: not there, but {index} names it")))
+    };
+    shards(&index)?.into_iter().map(file).collect()
 }
 
 fn shards(index: &Path) -> Result<BTreeSet<String>> {

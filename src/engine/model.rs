@@ -7,7 +7,7 @@ use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
 use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
-use super::{Cancel, Encoding, Tokenizer};
+use super::{Cancel, Encoding, Tokenizer, hub};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
 use crate::models::Config;
@@ -84,18 +84,20 @@ pub struct Outcome {
 }
 
 impl Model {
-    /// Loads a model folder. `progress` is told bytes done and in all, on the calling thread; false
-    /// stops.
+    /// Loads a model: from a folder, or by its id from the Hugging Face cache, or after a download.
+    /// `progress` is told bytes done and in all, of the download and then of the weights, on the calling
+    /// thread; false stops.
     pub fn load(
-        folder: &Path,
+        path: &Path,
         options: LoadOptions,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Self> {
         if options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered()) {
             return Err(Error::Cancelled);
         }
+        let folder = &hub::locate(path, &options, progress)?;
         if !folder.is_dir() {
-            return Err(Error::NotFound(format!("{}: no such folder", folder.display())));
+            return Err(Error::NotFound(format!("{}: not a folder", folder.display())));
         }
         let config = Config::read(&folder.join("config.json"))?;
         // An unknown architecture is told before a large tokenizer is read.

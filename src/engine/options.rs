@@ -15,6 +15,8 @@ pub struct LoadOptions {
     pub dtype: Option<Dtype>,
     /// Most tokens of prompt and answer together; `None`: as many as the model was made for.
     pub context_length: Option<u32>,
+    /// Whether a model that is not on this disk may be downloaded.
+    pub download: bool,
     /// Stops loading.
     pub cancel: Option<Arc<Cancel>>,
 }

@@ -46,6 +46,11 @@ pub(super) fn report(error: &Error) -> mlxrt_status {
     let text = error.to_string().replace('\0', "\u{fffd}");
     // A thread that is going down has no slot any more: the code must do.
     let _ = LAST.try_with(|last| last.replace(CString::new(text).unwrap_or_default()));
+    status_of(error)
+}
+
+/// The code of an error.
+pub(super) fn status_of(error: &Error) -> mlxrt_status {
     match error {
         Error::BadArgument(_) => MLXRT_STATUS_BAD_ARGUMENT,
         Error::NotFound(_) => MLXRT_STATUS_NOT_FOUND,

@@ -22,6 +22,8 @@ pub mod memory;
 
 pub mod cancel;
 
+pub mod discover;
+
 pub mod model;
 
 pub mod tokenize;

@@ -81,8 +81,10 @@ fn quant_mode_of(mode: Option<QuantMode>) -> mlxrt_quant_mode {
     }
 }
 
-/// Told while a model loads or is converted: bytes of weights done so far and in all. A non-zero return
-/// stops it with MLXRT_STATUS_CANCELLED.
+/// Told while a model loads or is converted: bytes of weights done so far and in all. Before that, if
+/// the model has to be downloaded: bytes downloaded so far and in all, what was there already included.
+/// Each of the two ends with `done` equal to `total`, and the weights begin with `done` 0. A non-zero
+/// return stops it with MLXRT_STATUS_CANCELLED.
 pub type mlxrt_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64) -> i32>;
 
@@ -99,8 +101,9 @@ pub struct mlxrt_load_options {
     /// Most tokens of prompt and answer together. 0, or more than that: as many as the model was made
     /// for.
     pub context_length: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Non-zero: a model that is neither a path nor whole in the Hugging Face cache is downloaded into
+    /// that cache.
+    pub download: i32,
     /// Stops loading from another thread; may be NULL.
     pub cancel: *const mlxrt_cancel,
     /// Told of progress, on the calling thread; may be NULL.
@@ -130,9 +133,15 @@ pub unsafe extern "C" fn mlxrt_load_options_default(
 /// weights are in memory; `options` may be NULL. On success `*out` is a handle for
 /// mlxrt_model_free, on failure NULL.
 ///
-/// Errors: NOT_FOUND (no folder or no file in it), BAD_MODEL (a file is broken: the message names
-/// file, key and what was expected), UNSUPPORTED (unknown model_type: the message lists the known
-/// ones; or no such device), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
+/// Where no such path exists, `org/name` or `org/name@revision` is looked for in the Hugging Face
+/// cache (see mlxrt_discover), and downloaded if the options say so. A download that was interrupted
+/// goes on where it stopped when the model is asked for again. HF_ENDPOINT and HF_TOKEN are honoured;
+/// no other call of this library uses the network.
+///
+/// Errors: NOT_FOUND (no such path, nor in the cache; no file in it; or the download failed),
+/// BAD_MODEL (a file is broken: the message names file, key and what was expected), UNSUPPORTED
+/// (unknown model_type: the message lists the known ones; no such device; or a download is needed and
+/// the library was built without Cargo feature `hub`), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_load(
     path: *const c_char,
@@ -154,6 +163,7 @@ pub unsafe extern "C" fn mlxrt_model_load(
             load.device = device_from(given.device)?;
             load.dtype = dtype_from(given.dtype)?;
             load.context_length = (given.context_length > 0).then_some(given.context_length);
+            load.download = given.download != 0;
             load.cancel = CANCELS.get_optional(given.cancel)?;
             if let Some(callback) = given.progress {
                 // SAFETY: the caller's function with the caller's data, on the caller's thread.

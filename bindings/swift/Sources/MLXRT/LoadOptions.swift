@@ -6,15 +6,22 @@ public struct LoadOptions: Sendable {
     public var dtype: DType
     /// Most tokens of prompt and answer together. 0: as many as the model was made for.
     public var contextLength: UInt32
+    /// Whether a model that is neither a path nor whole in the Hugging Face cache may be downloaded into
+    /// that cache, if the library was built with downloads.
+    public var download: Bool
 
-    public init(device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0) {
+    public init(
+        device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0, download: Bool = false
+    ) {
         self.device = device
         self.dtype = dtype
         self.contextLength = contextLength
+        self.download = download
     }
 }
 
-/// How far loading has come, in bytes of weights.
+/// How far loading has come, in bytes of weights; of a download before that, which begins anew at 0 for
+/// the weights.
 public struct LoadProgress: Equatable, Sendable {
     public let done: UInt64
     public let total: UInt64

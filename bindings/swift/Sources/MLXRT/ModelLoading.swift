@@ -1,10 +1,11 @@
 import CMLXRT
 
 extension Model {
-    /// Loads a model from a folder in the Hugging Face layout.
+    /// Loads a model from a folder in the Hugging Face layout, or by its name in the Hugging Face cache.
     ///
     /// - Parameters:
-    ///   - path: the folder with config.json, tokenizer.json and safetensors files.
+    ///   - path: the folder with config.json, tokenizer.json and safetensors files; where there is none,
+    ///     "org/name" or "org/name@revision" is looked for in the cache.
     ///   - progress: told how far loading has come, on the thread that loads.
     /// - Throws: `MLXRTError`, or `CancellationError` when the task is cancelled meanwhile.
     public static func load(
@@ -35,6 +36,7 @@ extension Model {
         load.device = options.device.rawValue
         load.dtype = options.dtype.rawValue
         load.context_length = options.contextLength
+        load.download = options.download ? 1 : 0
         load.cancel = cancel.handle
         let listener = progress.map(ProgressListener.init)
         if let listener {
