@@ -2,12 +2,12 @@
 
 mod common;
 
-use mlxrt::engine::{GenerateOptions, LoadOptions, Model};
+use mlxrt::engine::{Encoding, GenerateOptions, LoadOptions, Model};
 use mlxrt::mlx::memory;
 
 fn load_use_and_free() {
     let model = Model::load(&common::demo_model(), LoadOptions::default(), &mut |_, _| true).unwrap();
-    let prompt = model.tokenizer().encode("The capital of", false).unwrap();
+    let prompt = model.tokenizer().encode("The capital of", Encoding::default()).unwrap();
     let options = GenerateOptions { max_tokens: 3, ..Default::default() };
     assert!(model.generate(prompt, options, &mut |_| true).end.is_ok());
     model.close();
