@@ -66,7 +66,7 @@
 
 // Special tokens written in the text, such as "<|im_end|>", are text like any other and don't become
 // their ids. Special are those that the tokenizer's file says are: an added token that it doesn't
-// call special, "<think>" of many models for one, keeps its id. A few tokenizers, of the Unigram kind
+// call special, `<think>` of many models for one, keeps its id. A few tokenizers, of the Unigram kind
 // mostly, have special tokens among their ordinary ones too, where no setting hides them.
 #define MLXRT_TOKENIZE_PLAIN_TEXT 2
 

@@ -89,8 +89,10 @@ fn add_stages<'a>(decoder: &'a DecoderWrapper, fused: &mut bool, stages: &mut Ve
         }
         (D::Metaspace(_), fused) => Stage::FirstDiffers { decoder, first: true, fused },
         // No model is known to do these to fused text, which may need all of it.
-        (D::ByteLevel(_) | D::ByteFallback(_) | D::BPE(_), true) => Stage::Whole { decoder, text: None },
-        (D::CTC(_) | D::Replace(_) | D::WordPiece(_), true) => Stage::Whole { decoder, text: None },
+        (D::ByteLevel(_) | D::ByteFallback(_) | D::BPE(_), true) => {
+            Stage::Whole { decoder, text: String::new() }
+        }
+        (D::CTC(_) | D::Replace(_) | D::WordPiece(_), true) => Stage::Whole { decoder, text: String::new() },
     };
     stages.push(stage);
 }
@@ -127,7 +129,7 @@ enum Stage<'a> {
     /// Everything is held.
     Whole {
         decoder: &'a DecoderWrapper,
-        text: Option<String>,
+        text: String,
     },
 }
 
@@ -165,7 +167,7 @@ impl Stage<'_> {
                 }
             }
             Stage::Whole { text, .. } => {
-                text.get_or_insert_default().push_str(&token);
+                text.push_str(&token);
                 vec![]
             }
         })
@@ -182,7 +184,7 @@ impl Stage<'_> {
                 vec![REPLACEMENT.into()]
             }
             Stage::ByteRuns(run) => run.end(),
-            Stage::Whole { decoder, text } => decode(decoder, vec![text.take().unwrap_or_default()])?,
+            Stage::Whole { decoder, text } => decode(decoder, vec![std::mem::take(text)])?,
             _ => vec![],
         })
     }

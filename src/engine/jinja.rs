@@ -66,7 +66,6 @@ fn raise_exception(message: &Value) -> Result<Value, Error> {
 
 fn strftime_now(format: &str) -> Result<String, Error> {
     let items = StrftimeItems::new(format).map(|item| match item {
-        // C prints what it doesn't know as it stands.
         Item::Error => Err(failure(format!("{format:?} is not a date format"))),
         item => Ok(item),
     });

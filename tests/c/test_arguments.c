@@ -24,7 +24,8 @@ TEST(text_that_is_not_utf8) {
     mlxrt_model *out = NULL;
     CHECK_FAILS(mlxrt_model_tokenize(model, BAD_TEXT, 7, 0, NULL, 0, &count), BAD_ARGUMENT, "UTF-8");
     CHECK_FAILS(continue_text(model, BAD_TEXT, NULL, NULL, NULL), BAD_ARGUMENT, "offset 3");
-    CHECK_FAILS(mlxrt_model_chat(model, &bad_content, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "UTF-8");
+    CHECK_FAILS(mlxrt_model_chat(model, &bad_content, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT,
+                "UTF-8");
     CHECK_FAILS(mlxrt_model_chat(model, &bad_role, 1, NULL, NULL, NULL, NULL, NULL), BAD_ARGUMENT, "UTF-8");
     CHECK_FAILS(load(BAD_TEXT, &out), BAD_ARGUMENT, "UTF-8");
     // A character that is cut in the middle.

@@ -43,7 +43,8 @@ TEST(a_conversation_becomes_text) {
     check_text(expected);
     CHECK_OK(mlxrt_model_render_chat(shared_model(), messages, 2, &closed, NULL, 0, &len));
     CHECK_INT(len, strlen(expected) - strlen("<|im_start|>assistant\n"));
-    CHECK_STATUS(mlxrt_model_render_chat(shared_model(), messages, 2, NULL, text, 10, &len), BUFFER_TOO_SMALL);
+    CHECK_STATUS(mlxrt_model_render_chat(shared_model(), messages, 2, NULL, text, 10, &len),
+                 BUFFER_TOO_SMALL);
     CHECK_INT(len, strlen(expected));
 }
 
@@ -67,11 +68,13 @@ TEST(templates_see_tools_calls_and_variables) {
                       "{{ m.reasoning_content }}{{ m.tool_call_id }}{% endfor %}|{{ enable_thinking }}");
     REQUIRE(model != NULL);
     mlxrt_chat_options chat = {.struct_size = sizeof chat};
-    chat.messages = string("[{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]},"
-                           " {\"role\": \"assistant\", \"content\": null, \"thinking\": \"Hm.\", \"tool_calls\":"
-                           "  [{\"function\": {\"name\": \"add\", \"arguments\": {\"b\": 1.0, \"a\": [null]}}}]},"
-                           " {\"role\": \"tool\", \"tool_call_id\": \"x1\", \"content\": \"2\"}]");
-    chat.tools = string("[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"about\": \"\xc3\xa9\"}}]");
+    chat.messages =
+        string("[{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]},"
+               " {\"role\": \"assistant\", \"content\": null, \"thinking\": \"Hm.\", \"tool_calls\":"
+               "  [{\"function\": {\"name\": \"add\", \"arguments\": {\"b\": 1.0, \"a\": [null]}}}]},"
+               " {\"role\": \"tool\", \"tool_call_id\": \"x1\", \"content\": \"2\"}]");
+    chat.tools =
+        string("[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"about\": \"\xc3\xa9\"}}]");
     chat.variables = string("{\"enable_thinking\": false}");
     CHECK_OK(render(model, NULL, 0, &chat));
     check_text("[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"about\": \"\xc3\xa9\"}}]"
@@ -123,7 +126,8 @@ TEST(json_that_is_none_or_of_another_kind) {
 // How many tokens the model reads.
 static uint32_t prompt_tokens(const char *content, int32_t plain_text) {
     mlxrt_message message = {string("user"), string(content)};
-    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 1, .plain_text = plain_text};
+    mlxrt_generate_options options = {
+        .struct_size = sizeof options, .max_tokens = 1, .plain_text = plain_text};
     mlxrt_generate_result result = {.struct_size = sizeof result};
     CHECK_OK(mlxrt_model_chat(shared_model(), &message, 1, NULL, &options, NULL, NULL, &result));
     return result.prompt_tokens;

@@ -57,15 +57,15 @@ TEST(special_tokens_in_text_can_stay_text) {
     static const char text[] = "a<|im_end|>";
     int32_t ids[CAPACITY];
     size_t count = 0;
-    CHECK_OK(mlxrt_model_tokenize(shared_model(), text, strlen(text), MLXRT_TOKENIZE_PLAIN_TEXT, ids, CAPACITY,
-                                  &count));
+    CHECK_OK(mlxrt_model_tokenize(shared_model(), text, strlen(text), MLXRT_TOKENIZE_PLAIN_TEXT, ids,
+                                  CAPACITY, &count));
     CHECK(count > 2);
     for (size_t i = 0; i < count; i++) {
         CHECK(ids[i] > 2);
     }
     CHECK(strcmp(detokenize(ids, count, 1), text) == 0);
-    CHECK_FAILS(mlxrt_model_tokenize(shared_model(), text, strlen(text), 4, ids, CAPACITY, &count), BAD_ARGUMENT,
-                "flags");
+    CHECK_FAILS(mlxrt_model_tokenize(shared_model(), text, strlen(text), 4, ids, CAPACITY, &count),
+                BAD_ARGUMENT, "flags");
 }
 
 TEST(asking_for_the_count) {
