@@ -241,17 +241,18 @@ fn cancelled_while_the_network_hangs() {
     Lazy::force(&HUB);
     set_fault("org/hangs", Fault::Hangs(1_200_000));
     let cancel = Arc::new(Cancel::default());
-    let (trigger, started) = (cancel.clone(), Instant::now());
+    let trigger = cancel.clone();
     let other = std::thread::spawn(move || {
         while starts("org/hangs").is_empty() {
             std::thread::sleep(Duration::from_millis(10));
         }
         std::thread::sleep(Duration::from_millis(200));
         trigger.trigger();
+        Instant::now()
     });
     assert_eq!(load("org/hangs", Some(cancel)).0.err(), Some(Error::Cancelled));
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
-    other.join().unwrap();
+    // The hub is still silent.
+    assert!(other.join().unwrap().elapsed() < Duration::from_secs(1));
     assert!(!is_in_cache("org/hangs"));
     // The lock of the first attempt goes with its connection.
     assert!(load("org/hangs", None).0.is_ok());
@@ -261,6 +262,8 @@ fn cancelled_while_the_network_hangs() {
 #[test]
 fn progress_may_stop_it() {
     Lazy::force(&HUB);
+    // Or all of it could be there before anybody has said stop.
+    set_fault("org/stopped", Fault::Hangs(1_200_000));
     let options = LoadOptions { download: true, ..Default::default() };
     let end = Model::load(Path::new("org/stopped"), options, &mut |done, _| done < 1 << 20);
     assert_eq!(end.err(), Some(Error::Cancelled));
