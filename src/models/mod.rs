@@ -8,6 +8,7 @@ mod decoder;
 mod deepseek_v3;
 mod gemma3;
 mod gpt_oss;
+mod latent_attention;
 mod llama;
 mod mixtral;
 mod moe;

@@ -23,7 +23,7 @@ pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeScaling};
-pub use weights::{QuantizationConfig, Taken, Weights};
+pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
