@@ -3,13 +3,12 @@
 //! the best groups of them by scores with a balancing bias, next to shared ones.
 
 use super::decoder::{Block, Decoder};
+use super::latent_attention::{LatentAttention, LatentSpec};
 use super::{Config, Dims, Model, published};
 use crate::error::{Error, Result};
-use crate::mlx::ops::{self, Mask};
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Dtype, ops};
 use crate::nn::{
-    Activation, Cache, Experts, HeadLinear, Linear, Masks, Mlp, Module, RmsNorm, Rope, RopeScaling, Weights,
-    causal_mask, weighted_sum,
+    Activation, Cache, Experts, Linear, Masks, Mlp, Module, RmsNorm, Rope, RopeScaling, Weights, weighted_sum,
 };
 use serde::Deserialize;
 
@@ -109,6 +108,24 @@ impl Args {
         }
     }
 
+    fn attention(&self, config: &Config) -> Result<LatentSpec> {
+        let (theta, scaling) = config.rope(self.rope_theta, self.rope_scaling.clone())?;
+        let (theta, scaling) = (theta.unwrap_or(10_000.0), scaling.as_ref());
+        let scale = (self.dims().head_dim as f32).powf(-0.5);
+        Ok(LatentSpec {
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            latent_dim: self.kv_lora_rank,
+            q_latent_dim: self.q_lora_rank,
+            nope_dim: self.qk_nope_head_dim,
+            rope_dim: self.qk_rope_head_dim,
+            value_dim: self.v_head_dim,
+            bias: self.attention_bias,
+            rope: Rope::new(self.qk_rope_head_dim, theta, true, scaling, self.max_position_embeddings)?,
+            scale: scaling.map_or(scale, |scaling| scaling.attention_scale(scale)),
+        })
+    }
+
     fn check_experts(&self, config: &Config, experts: i32) -> Result<()> {
         let count = ("n_routed_experts", experts);
         config.check_experts(count, ("num_experts_per_tok", self.num_experts_per_tok))?;
@@ -135,132 +152,6 @@ impl Args {
         }
         Ok(())
     }
-}
-
-/// Multi-head latent attention (DeepSeek-AI 2024, section 2.1.1). A position's keys and values are
-/// linear in one latent vector that the cache holds, next to one rotated key for all heads. A single
-/// query is mapped to the latent space instead; many are cheaper with keys and values unpacked.
-struct LatentAttention {
-    heads: i32,
-    nope_dim: i32,
-    rope_dim: i32,
-    value_dim: i32,
-    latent_dim: i32,
-    /// Queries too may come from a latent vector: the layers to it.
-    q_latent: Option<(Linear, RmsNorm)>,
-    q: Linear,
-    /// To the latent vector and the rotated key.
-    kv: Linear,
-    kv_norm: RmsNorm,
-    /// From the latent space to keys, transposed: `[heads, latent_dim, nope_dim]`.
-    keys: HeadLinear,
-    /// From the latent space to values.
-    values: HeadLinear,
-    output: Linear,
-    rope: Rope,
-    scale: f32,
-}
-
-/// The norms of latent vectors do not follow `rms_norm_eps`.
-const LATENT_EPS: f32 = 1e-6;
-
-impl LatentAttention {
-    fn load(args: &Args, rope: &Rope, scale: f32, weights: &mut Weights, prefix: &str) -> Result<Self> {
-        let (width, heads, latent_dim) = (args.hidden_size, args.num_attention_heads, args.kv_lora_rank);
-        let (nope_dim, rope_dim, value_dim) = (args.qk_nope_head_dim, args.qk_rope_head_dim, args.v_head_dim);
-        split_keys_and_values(args, weights, prefix)?;
-        let name = |layer: &str| format!("{prefix}.{layer}");
-        let q_dim = heads * (nope_dim + rope_dim);
-        let (q_latent, q) = match args.q_lora_rank {
-            None => (None, Linear::load(weights, &name("q_proj"), width, q_dim, false)?),
-            Some(rank) => {
-                let down = Linear::load(weights, &name("q_a_proj"), width, rank, args.attention_bias)?;
-                let norm = RmsNorm::load(weights, &name("q_a_layernorm"), rank, LATENT_EPS)?;
-                (Some((down, norm)), Linear::load(weights, &name("q_b_proj"), rank, q_dim, false)?)
-            }
-        };
-        let kv_dim = latent_dim + rope_dim;
-        let bias = args.attention_bias;
-        Ok(LatentAttention {
-            heads,
-            nope_dim,
-            rope_dim,
-            value_dim,
-            latent_dim,
-            q_latent,
-            q,
-            kv: Linear::load(weights, &name("kv_a_proj_with_mqa"), width, kv_dim, bias)?,
-            kv_norm: RmsNorm::load(weights, &name("kv_a_layernorm"), latent_dim, LATENT_EPS)?,
-            keys: HeadLinear::load(weights, &name("embed_q"), heads, nope_dim, latent_dim)?,
-            values: HeadLinear::load(weights, &name("unembed_out"), heads, latent_dim, value_dim)?,
-            output: Linear::load(weights, &name("o_proj"), heads * value_dim, width, bias)?,
-            rope: rope.clone(),
-            scale,
-        })
-    }
-
-    fn forward(&self, x: &Array, cache: &mut Cache) -> Result<Array> {
-        let cache = cache.kv()?;
-        let (batch, length, past) = (x.dim(0), x.dim(1), cache.offset());
-        let heads_first = |y: &Array| ops::transpose(y, &[0, 2, 1, 3]);
-        let split = |y: &Array, at: i32| {
-            let end = y.dim(-1);
-            let last = y.shape().len() - 1;
-            Ok::<_, Error>((ops::slice(y, last, 0, at)?, ops::slice(y, last, at, end)?))
-        };
-
-        let q = match &self.q_latent {
-            None => self.q.forward(x)?,
-            Some((down, norm)) => self.q.forward(&norm.forward(&down.forward(x)?)?)?,
-        };
-        let q = ops::reshape(&q, &[batch, length, self.heads, self.nope_dim + self.rope_dim])?;
-        let (q, q_rotated) = split(&heads_first(&q)?, self.nope_dim)?;
-        let (latent, key) = split(&self.kv.forward(x)?, self.latent_dim)?;
-        let latent = ops::expand_dims(&self.kv_norm.forward(&latent)?, 1)?;
-        let q_rotated = self.rope.forward(&q_rotated, past)?;
-        let key = self.rope.forward(&ops::expand_dims(&key, 1)?, past)?;
-        let (latent, key) = cache.update(latent, key)?;
-
-        // What the rotated parts give to the scores goes to attention as its mask.
-        let q_rotated = ops::scale(&q_rotated, self.scale)?;
-        let mut scores = ops::matmul(&q_rotated, &ops::swap_axes(&key, -1, -2)?)?;
-        let attend = |q: &Array, k: &Array, v: &Array, scores: Array| {
-            ops::attention(q, k, v, self.scale, &Mask::Array(scores), None)
-        };
-        let attended = if length == 1 {
-            let q = self.keys.forward(&q)?;
-            self.values.forward(&attend(&q, &latent, &latent, scores)?)?
-        } else {
-            let lowest = ops::constant(lowest(scores.dtype()), &scores)?;
-            scores = ops::select(&causal_mask(past, length)?, &scores, &lowest)?;
-            attend(&q, &self.keys.backward(&latent)?, &self.values.forward(&latent)?, scores)?
-        };
-        let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, self.heads * self.value_dim])?;
-        self.output.forward(&joined)
-    }
-}
-
-/// The most negative number of a type.
-fn lowest(dtype: Dtype) -> f32 {
-    match dtype {
-        Dtype::F16 => -65_504.0,
-        Dtype::BF16 => f32::from_bits(0xff7f_0000),
-        _ => f32::MIN,
-    }
-}
-
-/// Publishers store both maps from the latent space in one, `kv_b_proj`, for every head the rows of its
-/// keys and then those of its values.
-fn split_keys_and_values(args: &Args, weights: &mut Weights, prefix: &str) -> Result<()> {
-    let (heads, nope_dim, latent_dim) = (args.num_attention_heads, args.qk_nope_head_dim, args.kv_lora_rank);
-    let rows = nope_dim + args.v_head_dim;
-    let stored = weights.remove_matrix(&format!("{prefix}.kv_b_proj"), &[heads * rows, latent_dim])?;
-    let Some((matrix, quantization, file)) = stored else { return Ok(()) };
-    let matrix = ops::reshape(&matrix, &[heads, rows, latent_dim])?;
-    let keys = ops::swap_axes(&ops::slice(&matrix, 1, 0, nope_dim)?, -1, -2)?;
-    let values = ops::slice(&matrix, 1, nope_dim, rows)?;
-    weights.insert_matrix(&format!("{prefix}.embed_q"), &keys, quantization, &file)?;
-    weights.insert_matrix(&format!("{prefix}.unembed_out"), &values, quantization, &file)
 }
 
 /// Routed and shared experts.
@@ -362,11 +253,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     published::unpack_int4(weights)?;
     published::dequantize_fp8(weights)?;
     let (dims, width, eps) = (args.dims(), args.hidden_size, args.rms_norm_eps);
-    let (theta, scaling) = config.rope(args.rope_theta, args.rope_scaling.clone())?;
-    let (theta, scaling) = (theta.unwrap_or(10_000.0), scaling.as_ref());
-    let rope = Rope::new(args.qk_rope_head_dim, theta, true, scaling, dims.context_length)?;
-    let scale = (dims.head_dim as f32).powf(-0.5);
-    let scale = scaling.map_or(scale, |scaling| scaling.attention_scale(scale));
+    let attention = args.attention(config)?;
     let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
     let decoder = Decoder::load(weights, dims, false, norm, |weights, layer, prefix| {
         let name = format!("{prefix}.mlp");
@@ -382,7 +269,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         };
         let mut norm = |name: &str| RmsNorm::load(weights, &format!("{prefix}.{name}"), width, eps);
         let (attention_norm, mlp_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
-        let attention = LatentAttention::load(&args, &rope, scale, weights, &format!("{prefix}.self_attn"))?;
+        let attention = LatentAttention::load(weights, &format!("{prefix}.self_attn"), attention.clone())?;
         Ok(Layer { attention_norm, attention, mlp_norm, mlp })
     })?;
     Ok(Box::new(decoder))

@@ -12,6 +12,7 @@ mod gemma3;
 mod gemma4;
 mod glm4;
 mod gpt_oss;
+mod latent_attention;
 mod lfm2;
 mod llama;
 mod mixtral;

@@ -1,7 +1,7 @@
 //! Formats in which publishers store matrices and MLX does not.
 
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Dtype, ops};
+use crate::mlx::{Dtype, ops};
 use crate::nn::Weights;
 
 /// Rows and columns that share a factor.
@@ -49,7 +49,7 @@ pub(super) fn unpack_int4(weights: &mut Weights) -> Result<()> {
         let (packed_name, scale_name) = (part("weight_packed"), part("weight_scale"));
         let (packed, file) = weights.remove(&packed_name).ok_or_else(|| weights.missing(&packed_name))?;
         let (scales, _) = weights.remove(&scale_name).ok_or_else(|| weights.missing(&scale_name))?;
-        let biases: Array = ops::scale(&scales, -8.0)?;
+        let biases = ops::scale(&scales, -8.0)?;
         weights.insert(&part("weight"), ops::view(&packed, Dtype::U32)?, &file);
         weights.insert(&part("scales"), scales, &file);
         weights.insert(&part("biases"), biases, &file);

@@ -2,8 +2,8 @@
 
 use super::linear::Matrix;
 use super::{Activation, Weights};
-use crate::error::Result;
-use crate::mlx::{Array, ops};
+use crate::error::{Error, Result};
+use crate::mlx::{Array, Device, Dtype, ops, thread_device};
 
 /// The same linear layer of every expert: weight `[experts, out, in]`.
 #[derive(Debug)]
@@ -21,6 +21,15 @@ impl ExpertLinear {
         bias: bool,
     ) -> Result<Self> {
         let matrices = weights.take_matrix(prefix, &[experts, output, input])?;
+        if let Matrix::Dense(weight) = &matrices
+            && weight.dtype() != Dtype::F32
+            && thread_device()? == Device::Cpu
+        {
+            return Err(Error::Unsupported(format!(
+                "`{prefix}` in {}: on the CPU MLX computes unquantised experts in float32 only",
+                weight.dtype()
+            )));
+        }
         let bias =
             if bias { Some(weights.take(&format!("{prefix}.bias"), &[experts, output])?) } else { None };
         Ok(ExpertLinear { matrices, bias })

@@ -25,7 +25,7 @@ pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeScaling};
 pub use short_conv::ShortConv;
-pub use weights::{QuantizationConfig, Taken, Weights};
+pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;

@@ -29,6 +29,15 @@ pub struct Weights {
     taken: Taken,
 }
 
+/// A matrix as it lay in the checkpoint.
+#[derive(Debug)]
+pub struct StoredMatrix {
+    /// Its values, in the type of its scales if it was quantised.
+    pub matrix: Array,
+    quantization: Option<Quantization>,
+    file: PathBuf,
+}
+
 /// What layers took from a checkpoint.
 #[derive(Default)]
 pub struct Taken {
@@ -119,18 +128,12 @@ impl Weights {
         names.filter(|name| name.ends_with(ending)).map(str::to_string).collect()
     }
 
-    /// Takes a matrix out, dequantised, to be put back in another form, with what it was quantised to and
-    /// its file.
-    #[allow(clippy::type_complexity)]
-    pub fn remove_matrix(
-        &mut self,
-        prefix: &str,
-        shape: &[i32],
-    ) -> Result<Option<(Array, Option<Quantization>, PathBuf)>> {
+    /// Takes the matrix `<prefix>.weight` out, dequantised, to be put back in another form.
+    pub fn remove_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Option<StoredMatrix>> {
         let name = |part: &str| format!("{prefix}.{part}");
         if !self.has(&name("scales")) {
             let found = self.remove_shaped(&name("weight"), shape)?;
-            return Ok(found.map(|(matrix, file)| (matrix, None, file)));
+            return Ok(found.map(|(matrix, file)| StoredMatrix { matrix, quantization: None, file }));
         }
         let quantization = self.quantization_of(prefix, shape)?;
         let [packed_shape, groups] = quantization.shapes(shape);
@@ -142,26 +145,20 @@ impl Weights {
         let biases = self.remove_shaped(&name("biases"), &groups)?.map(|(biases, _)| biases);
         let dtype = if scales.dtype().is_float() { scales.dtype() } else { self.float_dtype() };
         let matrix = ops::dequantize(&Quantized { packed, scales, biases, quantization }, dtype)?;
-        Ok(Some((matrix, Some(quantization), file)))
+        Ok(Some(StoredMatrix { matrix, quantization: Some(quantization), file }))
     }
 
-    /// Puts a matrix that was computed from one of `file` into the checkpoint, quantised if it is to be.
-    pub fn insert_matrix(
-        &mut self,
-        prefix: &str,
-        matrix: &Array,
-        quantization: Option<Quantization>,
-        file: &Path,
-    ) -> Result<()> {
-        let Some(quantization) = quantization else {
-            self.insert(&format!("{prefix}.weight"), ops::contiguous(matrix)?, file);
+    /// Puts a matrix that was computed from `stored` into the checkpoint, quantised as that was.
+    pub fn insert_matrix(&mut self, prefix: &str, matrix: &Array, stored: &StoredMatrix) -> Result<()> {
+        let Some(quantization) = stored.quantization else {
+            self.insert(&format!("{prefix}.weight"), ops::contiguous(matrix)?, &stored.file);
             return Ok(());
         };
         let quantization = self.fitting(quantization, &self.full(prefix), matrix.shape())?;
         let Quantized { packed, scales, biases, .. } = ops::quantize(matrix, quantization)?;
         let parts = [("weight", Some(packed)), ("scales", Some(scales)), ("biases", biases)];
         for (part, array) in parts.into_iter().filter_map(|(part, array)| Some((part, array?))) {
-            self.insert(&format!("{prefix}.{part}"), array, file);
+            self.insert(&format!("{prefix}.{part}"), array, &stored.file);
         }
         Ok(())
     }
@@ -219,10 +216,6 @@ impl Weights {
             self.taken.matrices.insert(self.full(prefix));
             return self.take(&name("weight"), shape).map(Matrix::Dense);
         }
-        if self.has(&name("global_scale")) {
-            let full = self.full(&name("global_scale"));
-            return Err(Error::Unsupported(format!("tensor `{full}`: global scales are not supported")));
-        }
         let quantization = self.quantization_of(prefix, shape)?;
         let [packed_shape, groups] = quantization.shapes(shape);
         let packed = self.take_raw(&name("weight"), &packed_shape)?;
@@ -247,6 +240,10 @@ impl Weights {
     /// have one setting for all and exceptions by name, need not repeat it for every layer.
     fn quantization_of(&self, prefix: &str, shape: &[i32]) -> Result<Quantization> {
         let full = self.full(prefix);
+        if self.has(&format!("{prefix}.global_scale")) {
+            let text = format!("tensor `{full}.global_scale`: global scales are not supported");
+            return Err(Error::Unsupported(text));
+        }
         let Some(default) = self.quantization.default else {
             return Err(Error::BadModel(format!(
                 "config.json: `quantization` is missing, but the checkpoint holds `{full}.scales`"
