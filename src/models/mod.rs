@@ -60,6 +60,7 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
     ("llama", llama::load),
+    ("mistral", llama::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
 ];
