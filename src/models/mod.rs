@@ -10,6 +10,7 @@ mod llama;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
 pub use config::Config;
 
@@ -63,6 +64,7 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("mistral", llama::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("smollm3", smollm3::load),
 ];
 
 /// How to load a `model_type`.
