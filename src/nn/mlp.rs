@@ -2,13 +2,19 @@
 
 use super::{Activation, Linear, Module, Weights};
 use crate::error::Result;
-use crate::mlx::Array;
+use crate::mlx::{Array, ops};
+
+/// The maps to gate and up.
+#[derive(Debug)]
+enum GateUp {
+    Separate(Linear, Linear),
+    Fused(Linear),
+}
 
 /// `down(activation(gate(x)) * up(x))`.
 #[derive(Debug)]
 pub struct Mlp {
-    gate: Linear,
-    up: Linear,
+    gate_up: GateUp,
     down: Linear,
     activation: Activation,
 }
@@ -23,17 +29,36 @@ impl Mlp {
         bias: bool,
         activation: Activation,
     ) -> Result<Self> {
-        Ok(Mlp {
-            gate: Linear::load(weights, &format!("{prefix}.gate_proj"), width, hidden, bias)?,
-            up: Linear::load(weights, &format!("{prefix}.up_proj"), width, hidden, bias)?,
-            down: Linear::load(weights, &format!("{prefix}.down_proj"), hidden, width, bias)?,
-            activation,
-        })
+        let gate = Linear::load(weights, &format!("{prefix}.gate_proj"), width, hidden, bias)?;
+        let up = Linear::load(weights, &format!("{prefix}.up_proj"), width, hidden, bias)?;
+        let down = Linear::load(weights, &format!("{prefix}.down_proj"), hidden, width, bias)?;
+        Ok(Mlp { gate_up: GateUp::Separate(gate, up), down, activation })
+    }
+
+    /// Takes `<prefix>.gate_up_proj`, both in one matrix, and `.down_proj`.
+    pub fn load_fused(
+        weights: &mut Weights,
+        prefix: &str,
+        width: i32,
+        hidden: i32,
+        activation: Activation,
+    ) -> Result<Self> {
+        let both = Linear::load(weights, &format!("{prefix}.gate_up_proj"), width, 2 * hidden, false)?;
+        let down = Linear::load(weights, &format!("{prefix}.down_proj"), hidden, width, false)?;
+        Ok(Mlp { gate_up: GateUp::Fused(both), down, activation })
     }
 }
 
 impl Module for Mlp {
     fn forward(&self, x: &Array) -> Result<Array> {
-        self.down.forward(&self.activation.gated(&self.gate.forward(x)?, &self.up.forward(x)?)?)
+        let (gate, up) = match &self.gate_up {
+            GateUp::Separate(gate, up) => (gate.forward(x)?, up.forward(x)?),
+            GateUp::Fused(both) => {
+                let both = both.forward(x)?;
+                let hidden = both.dim(-1) / 2;
+                (ops::slice(&both, 2, 0, hidden)?, ops::slice(&both, 2, hidden, 2 * hidden)?)
+            }
+        };
+        self.down.forward(&self.activation.gated(&gate, &up)?)
     }
 }

@@ -13,7 +13,7 @@ mod rope;
 mod weights;
 
 pub use activation::Activation;
-pub use attention::{Attention, AttentionSpec, QkNorms};
+pub use attention::{Attention, AttentionSpec, QkNorms, QueryGain};
 pub use cache::{Cache, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};
 pub use kv_cache::KvCache;
