@@ -7,6 +7,8 @@ mod config;
 mod decoder;
 mod gemma3;
 mod llama;
+mod ministral3;
+mod mistral3;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
@@ -61,7 +63,9 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
     ("llama", llama::load),
+    ("ministral3", ministral3::load),
     ("mistral", llama::load),
+    ("mistral3", mistral3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
     ("smollm3", smollm3::load),

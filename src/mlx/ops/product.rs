@@ -188,6 +188,13 @@ pub fn dequantize(w: &Quantized, dtype: Dtype) -> Result<Array> {
     })
 }
 
+/// The floats that bytes of format e4m3 stand for.
+pub fn from_fp8(x: &Array, dtype: Dtype) -> Result<Array> {
+    let dtype = dtype.raw()?;
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe { sys::mlx_from_fp8(out, x.raw(), dtype, s) })
+}
+
 /// Convolution of `[batch, length, channels]` with `[out, kernel, channels / groups]`, no padding.
 pub fn conv1d(x: &Array, weight: &Array, groups: i32) -> Result<Array> {
     // SAFETY: all handles are live.
