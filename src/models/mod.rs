@@ -6,6 +6,7 @@
 mod config;
 mod decoder;
 mod gemma3;
+mod granite;
 mod llama;
 mod ministral3;
 mod mistral3;
@@ -62,6 +63,7 @@ type Load = fn(&Config, &mut Weights) -> Result<Box<dyn Model>>;
 pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("granite", granite::load),
     ("llama", llama::load),
     ("ministral3", ministral3::load),
     ("mistral", llama::load),
