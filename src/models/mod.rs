@@ -10,6 +10,7 @@ mod granite;
 mod llama;
 mod ministral3;
 mod mistral3;
+mod phi3;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
@@ -68,6 +69,7 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("ministral3", ministral3::load),
     ("mistral", llama::load),
     ("mistral3", mistral3::load),
+    ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
     ("smollm3", smollm3::load),
