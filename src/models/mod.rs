@@ -10,7 +10,10 @@ mod granite;
 mod llama;
 mod ministral3;
 mod mistral3;
+mod olmo2;
+mod olmo3;
 mod phi3;
+mod post_norm;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
@@ -69,6 +72,8 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("ministral3", ministral3::load),
     ("mistral", llama::load),
     ("mistral3", mistral3::load),
+    ("olmo2", olmo2::load),
+    ("olmo3", olmo3::load),
     ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
