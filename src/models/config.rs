@@ -97,8 +97,8 @@ impl Config {
             ("num_attention_heads", dims.num_heads),
             ("num_key_value_heads", dims.num_kv_heads),
             ("head_dim", dims.head_dim),
-            ("num_attention_heads * head_dim", dims.num_heads.saturating_mul(dims.head_dim)),
             ("max_position_embeddings", dims.context_length),
+            ("num_attention_heads * head_dim", dims.num_heads.saturating_mul(dims.head_dim)),
         ])?;
         if dims.num_heads % dims.num_kv_heads != 0 {
             let expected = format!("a divisor of `num_attention_heads` ({})", dims.num_heads);
@@ -119,6 +119,26 @@ impl Config {
             true => Ok(()),
             false => Err(self.bad(key, format!("at most `{limit_key}` ({limit}), found {number}"))),
         }
+    }
+
+    /// The windows of the layers that `layer_types` lists; `None`: the layer sees every position.
+    pub fn windows(&self, types: &[String], layers: i32, window: Option<i32>) -> Result<Vec<Option<i32>>> {
+        if i32::try_from(types.len()) != Ok(layers) {
+            return Err(self.bad("layer_types", format!("`num_hidden_layers` ({layers}) names")));
+        }
+        let of = |name: &String| match name.as_str() {
+            "full_attention" => Ok(None),
+            "sliding_attention" => {
+                let window = window.ok_or_else(|| self.bad("sliding_window", "a number"))?;
+                self.check_sizes(&[("sliding_window", window)])?;
+                Ok(Some(window))
+            }
+            other => Err(Error::Unsupported(format!(
+                "{}: `layer_types` has \"{other}\"; known are full_attention, sliding_attention",
+                self.file.display()
+            ))),
+        };
+        types.iter().map(of).collect()
     }
 
     /// The base of the rotary embedding and its scaling: `rope_theta` and `rope_scaling`, or both

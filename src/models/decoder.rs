@@ -27,6 +27,8 @@ pub(super) struct Decoder<B> {
     pub embedding_scale: f32,
     /// Factor on the logits.
     pub logit_scale: f32,
+    /// What logits are divided by.
+    pub logit_divisor: f32,
     /// Logits stay between plus and minus this, by tanh.
     pub logit_softcap: Option<f32>,
 }
@@ -58,6 +60,7 @@ impl<B> Decoder<B> {
             head,
             embedding_scale: 1.0,
             logit_scale: 1.0,
+            logit_divisor: 1.0,
             logit_softcap: None,
         })
     }
@@ -79,6 +82,9 @@ impl<B> Decoder<B> {
         };
         if self.logit_scale != 1.0 {
             logits = ops::scale(&logits, self.logit_scale)?;
+        }
+        if self.logit_divisor != 1.0 {
+            logits = ops::divide(&logits, &ops::constant(self.logit_divisor, &logits)?)?;
         }
         match self.logit_softcap {
             Some(cap) => soft_cap(&logits, cap),

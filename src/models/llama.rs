@@ -1,9 +1,10 @@
-//! Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), 3.1's rope scaling included.
+//! Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), 3.1's rope scaling included, and Mistral
+//! (Jiang et al. 2023). Layers that `layer_types` calls sliding see the last `sliding_window` positions.
 
 use super::decoder::Decoder;
 use super::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
 
@@ -29,21 +30,25 @@ struct Args {
     #[serde(default = "yes")]
     tie_word_embeddings: bool,
     layer_types: Option<Vec<String>>,
+    sliding_window: Option<i32>,
 }
 
 fn yes() -> bool {
     true
 }
 
-/// Loads a `llama` checkpoint.
+/// Loads a `llama` or `mistral` checkpoint.
 pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Model>> {
+    load_variant(config, weights, |_, _| {})
+}
+
+/// Loads a family whose attention alone differs from Llama's: `vary` changes that of a layer.
+pub(super) fn load_variant(
+    config: &Config,
+    weights: &mut Weights,
+    vary: impl Fn(i32, &mut AttentionSpec),
+) -> Result<Box<dyn Model>> {
     let args: Args = config.args()?;
-    if args.layer_types.iter().flatten().any(|kind| kind != "full_attention") {
-        return Err(Error::Unsupported(format!(
-            "{}: `layer_types`: known is full_attention",
-            config.file().display()
-        )));
-    }
     let (rope_theta, rope_scaling) = config.rope(args.rope_theta, args.rope_scaling)?;
     let dims = Dims {
         vocab_size: args.vocab_size,
@@ -55,6 +60,10 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         context_length: args.max_position_embeddings.unwrap_or(2048),
     };
     config.check_dims(&dims, args.intermediate_size)?;
+    let windows = match &args.layer_types {
+        Some(types) => config.windows(types, dims.num_layers, args.sliding_window)?,
+        None => vec![],
+    };
     let theta = rope_theta.unwrap_or(10_000.0);
     let rope =
         Rope::new(dims.head_dim, theta, args.rope_traditional, rope_scaling.as_ref(), dims.context_length)?;
@@ -65,10 +74,13 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     };
     let (width, eps) = (dims.hidden_size, args.rms_norm_eps);
     let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
-    let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, _, prefix| {
+    let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, layer, prefix| {
+        let window = windows.get(layer as usize).copied().flatten();
+        let mut spec = AttentionSpec { window, ..spec.clone() };
+        vary(layer, &mut spec);
         let name = format!("{prefix}.mlp");
         let mlp = Mlp::load(weights, &name, width, args.intermediate_size, args.mlp_bias, Activation::Silu)?;
-        PreNorm::load(weights, prefix, spec.clone(), eps, mlp)
+        PreNorm::load(weights, prefix, spec, eps, mlp)
     })?;
     Ok(Box::new(decoder))
 }

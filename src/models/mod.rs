@@ -12,17 +12,25 @@ mod gemma3;
 mod gemma4;
 mod glm4;
 mod gpt_oss;
+mod granite;
 mod latent_attention;
 mod lfm2;
 mod llama;
+mod ministral3;
+mod mistral3;
 mod mixtral;
 mod moe;
+mod olmo2;
+mod olmo3;
+mod phi3;
+mod post_norm;
 mod pre_norm;
 mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 mod sandwich;
+mod smollm3;
 
 pub use config::Config;
 
@@ -80,13 +88,21 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("gemma4_unified", gemma4::load_multimodal),
     ("glm4", glm4::load),
     ("gpt_oss", gpt_oss::load),
+    ("granite", granite::load),
     ("kimi_k2", deepseek_v3::load),
     ("lfm2", lfm2::load),
     ("llama", llama::load),
+    ("ministral3", ministral3::load),
+    ("mistral", llama::load),
+    ("mistral3", mistral3::load),
     ("mixtral", mixtral::load),
+    ("olmo2", olmo2::load),
+    ("olmo3", olmo3::load),
+    ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
     ("qwen3_moe", qwen3_moe::load),
+    ("smollm3", smollm3::load),
 ];
 
 /// How to load a `model_type`.

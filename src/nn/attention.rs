@@ -34,6 +34,10 @@ pub struct AttentionSpec {
     pub softcap: Option<f32>,
     /// Whether a float16 model attends in float32.
     pub widen_f16: bool,
+    /// Whether the checkpoint holds q, k and v in one matrix.
+    pub fused_qkv: bool,
+    /// A factor on queries after the rotation.
+    pub query_gain: Option<QueryGain>,
 }
 
 impl AttentionSpec {
@@ -54,6 +58,8 @@ impl AttentionSpec {
             sinks: false,
             softcap: None,
             widen_f16: false,
+            fused_qkv: false,
+            query_gain: None,
         }
     }
 }
@@ -71,28 +77,63 @@ pub enum QkNorms {
     Whole(f32),
 }
 
+/// A factor on queries that grows with their position, so that attention stays sharp in long contexts:
+/// `1 + strength * ln(1 + floor(position / context))` (Llama 4, Meta AI 2025).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGain {
+    /// How fast it grows.
+    pub strength: f32,
+    /// The positions before it does.
+    pub context: f32,
+}
+
+impl QueryGain {
+    /// `q` `[batch, heads, length, head_dim]` at positions `offset..offset + length`.
+    fn apply(self, q: Array, offset: i32) -> Result<Array> {
+        let end = offset + q.dim(-2);
+        if end as f32 <= self.context {
+            return Ok(q);
+        }
+        let gain = |position| 1.0 + self.strength * (position as f32 / self.context).floor().ln_1p();
+        let gains: Vec<f32> = (offset..end).map(gain).collect();
+        let gains = Array::from_f32(&gains, &[q.dim(-2), 1])?;
+        ops::multiply(&q, &ops::astype(&gains, q.dtype())?)
+    }
+}
+
+/// The maps to queries, keys and values.
+#[derive(Debug)]
+enum Qkv {
+    Separate([Linear; 3]),
+    Fused(Linear),
+}
+
 /// An attention block.
 #[derive(Debug)]
 pub struct Attention {
     spec: AttentionSpec,
-    q: Linear,
-    k: Linear,
-    v: Linear,
+    qkv: Qkv,
     output: Linear,
     norms: Option<(RmsNorm, RmsNorm)>,
     sinks: Option<Array>,
 }
 
 impl Attention {
-    /// Takes `<prefix>.{q,k,v,o}_proj`, `.{q,k}_norm` and `.sinks`, as the spec says.
+    /// Takes `<prefix>.{q,k,v,o}_proj` (or `.qkv_proj` for the first three), `.{q,k}_norm` and `.sinks`, as the spec says.
     pub fn load(weights: &mut Weights, prefix: &str, spec: AttentionSpec) -> Result<Self> {
         let AttentionSpec { width, heads, kv_heads, head_dim, qkv_bias, output_bias, .. } = spec;
         let mut linear = |name: &str, input, output, bias| {
             Linear::load(weights, &format!("{prefix}.{name}_proj"), input, output, bias)
         };
-        let q = linear("q", width, heads * head_dim, qkv_bias)?;
-        let k = linear("k", width, kv_heads * head_dim, qkv_bias)?;
-        let v = linear("v", width, kv_heads * head_dim, qkv_bias)?;
+        let qkv = if spec.fused_qkv {
+            Qkv::Fused(linear("qkv", width, (heads + 2 * kv_heads) * head_dim, qkv_bias)?)
+        } else {
+            Qkv::Separate([
+                linear("q", width, heads * head_dim, qkv_bias)?,
+                linear("k", width, kv_heads * head_dim, qkv_bias)?,
+                linear("v", width, kv_heads * head_dim, qkv_bias)?,
+            ])
+        };
         let output = linear("o", heads * head_dim, width, output_bias)?;
         let mut norm = |name: &str, heads: i32| {
             let name = format!("{prefix}.{name}_norm");
@@ -105,7 +146,7 @@ impl Attention {
         };
         let norms = norm("q", heads)?.zip(norm("k", kv_heads)?);
         let sinks = if spec.sinks { Some(weights.take(&format!("{prefix}.sinks"), &[heads])?) } else { None };
-        Ok(Attention { spec, q, k, v, output, norms, sinks })
+        Ok(Attention { spec, qkv, output, norms, sinks })
     }
 
     /// An empty cache for this block.
@@ -122,8 +163,8 @@ impl Attention {
         let split = |y: &Array, heads: i32| ops::reshape(y, &[batch, length, heads, head_dim]);
         let heads_first = |y: &Array| ops::transpose(y, &[0, 2, 1, 3]);
 
-        let (mut q, mut k) = (self.q.forward(x)?, self.k.forward(x)?);
-        let v = heads_first(&split(&self.v.forward(x)?, kv_heads)?)?;
+        let (mut q, mut k, v) = self.project(x)?;
+        let v = heads_first(&split(&v, kv_heads)?)?;
         if let (Some((q_norm, k_norm)), QkNorms::Whole(_)) = (&self.norms, self.spec.norms) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
@@ -138,6 +179,9 @@ impl Attention {
             let offset = cache.offset();
             (q, k) = (rope.forward(&q, offset)?, rope.forward(&k, offset)?);
         }
+        if let Some(gain) = self.spec.query_gain {
+            q = gain.apply(q, cache.offset())?;
+        }
 
         let (k, v) = cache.update(k, v)?;
         let (mask, dtype) = (masks.of(window)?, q.dtype());
@@ -151,6 +195,19 @@ impl Attention {
         let attended = ops::astype(&attended, dtype)?;
         let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * head_dim])?;
         self.output.forward(&joined)
+    }
+    /// Queries, keys and values, the heads side by side.
+    fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
+        match &self.qkv {
+            Qkv::Separate([q, k, v]) => Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?)),
+            Qkv::Fused(qkv) => {
+                let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
+                let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);
+                let qkv = qkv.forward(x)?;
+                let part = |start, end| ops::slice(&qkv, 2, start, end);
+                Ok((part(0, keys)?, part(keys, values)?, part(values, qkv.dim(-1))?))
+            }
+        }
     }
 }
 

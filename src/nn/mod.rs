@@ -15,7 +15,7 @@ mod short_conv;
 mod weights;
 
 pub use activation::{Activation, soft_cap};
-pub use attention::{Attention, AttentionSpec, QkNorms};
+pub use attention::{Attention, AttentionSpec, QkNorms, QueryGain};
 pub use cache::{Cache, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};
 pub use head_linear::HeadLinear;

@@ -105,7 +105,7 @@ impl Rope {
                     / yarn_mscale(factor, scaling.mscale_all_dim.unwrap_or(0.0));
                 Ok(Rope { frequencies: table(yarn_periods(dims, theta, scaling)?)?, gain, ..plain })
             }
-            "longrope" => {
+            "longrope" | "su" => {
                 let (periods, gain) = longrope(dims, theta, scaling, context)?;
                 Ok(Rope { frequencies: table(periods)?, gain, ..plain })
             }
