@@ -5,12 +5,14 @@
 
 mod config;
 mod decoder;
+mod gated_delta_net;
 mod gemma3;
 mod lfm2;
 mod llama;
 mod pre_norm;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 
 pub use config::Config;
 
@@ -64,6 +66,8 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("llama", llama::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("qwen3_5", qwen3_5::load),
+    ("qwen3_5_moe", qwen3_5::load),
 ];
 
 /// How to load a `model_type`.

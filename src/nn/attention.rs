@@ -30,6 +30,9 @@ pub struct AttentionSpec {
     pub window: Option<i32>,
     /// Whether each head has a sink, a learned score without a value.
     pub sinks: bool,
+    /// Whether q computes a gate too, behind each head's query, whose sigmoid multiplies what was
+    /// attended (Qiu et al. 2025).
+    pub output_gate: bool,
 }
 
 impl AttentionSpec {
@@ -48,6 +51,7 @@ impl AttentionSpec {
             rope,
             window: None,
             sinks: false,
+            output_gate: false,
         }
     }
 }
@@ -84,7 +88,7 @@ impl Attention {
         let mut linear = |name: &str, input, output, bias| {
             Linear::load(weights, &format!("{prefix}.{name}_proj"), input, output, bias)
         };
-        let q = linear("q", width, heads * head_dim, qkv_bias)?;
+        let q = linear("q", width, heads * head_dim * if spec.output_gate { 2 } else { 1 }, qkv_bias)?;
         let k = linear("k", width, kv_heads * head_dim, qkv_bias)?;
         let v = linear("v", width, kv_heads * head_dim, qkv_bias)?;
         let output = linear("o", heads * head_dim, width, output_bias)?;
@@ -121,6 +125,12 @@ impl Attention {
         if let (Some((q_norm, k_norm)), QkNorms::Whole(_)) = (&self.norms, self.spec.norms) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
+        let mut gate = None;
+        if self.spec.output_gate {
+            let both = ops::reshape(&q, &[batch, length, heads, 2 * head_dim])?;
+            q = ops::slice(&both, 3, 0, head_dim)?;
+            gate = Some(ops::slice(&both, 3, head_dim, 2 * head_dim)?);
+        }
         (q, k) = (split(&q, heads)?, split(&k, kv_heads)?);
         if let (Some((q_norm, k_norm)), QkNorms::PerHead(_) | QkNorms::PerHeadOffset(_)) =
             (&self.norms, self.spec.norms)
@@ -135,7 +145,10 @@ impl Attention {
 
         let (k, v) = cache.update(k, v)?;
         let attended = ops::attention(&q, &k, &v, scale, masks.of(window)?, self.sinks.as_ref())?;
-        let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * head_dim])?;
-        self.output.forward(&joined)
+        let mut attended = heads_first(&attended)?;
+        if let Some(gate) = gate {
+            attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
+        }
+        self.output.forward(&ops::reshape(&attended, &[batch, length, heads * head_dim])?)
     }
 }
