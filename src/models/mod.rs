@@ -7,6 +7,7 @@ mod cohere2;
 mod config;
 mod decoder;
 mod deepseek_v3;
+mod gated_delta_net;
 mod gemma2;
 mod gemma3;
 mod gemma4;
@@ -28,6 +29,7 @@ mod pre_norm;
 mod published;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
 mod sandwich;
 mod smollm3;
@@ -101,6 +103,8 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("qwen3_5", qwen3_5::load),
+    ("qwen3_5_moe", qwen3_5::load),
     ("qwen3_moe", qwen3_moe::load),
     ("smollm3", smollm3::load),
 ];

@@ -38,6 +38,9 @@ pub struct AttentionSpec {
     pub fused_qkv: bool,
     /// A factor on queries after the rotation.
     pub query_gain: Option<QueryGain>,
+    /// Whether q computes a gate too, behind each head's query, whose sigmoid multiplies what was
+    /// attended (Qiu et al. 2025).
+    pub output_gate: bool,
 }
 
 impl AttentionSpec {
@@ -60,6 +63,7 @@ impl AttentionSpec {
             widen_f16: false,
             fused_qkv: false,
             query_gain: None,
+            output_gate: false,
         }
     }
 }
@@ -129,7 +133,7 @@ impl Attention {
             Qkv::Fused(linear("qkv", width, (heads + 2 * kv_heads) * head_dim, qkv_bias)?)
         } else {
             Qkv::Separate([
-                linear("q", width, heads * head_dim, qkv_bias)?,
+                linear("q", width, heads * head_dim * if spec.output_gate { 2 } else { 1 }, qkv_bias)?,
                 linear("k", width, kv_heads * head_dim, qkv_bias)?,
                 linear("v", width, kv_heads * head_dim, qkv_bias)?,
             ])
@@ -168,6 +172,12 @@ impl Attention {
         if let (Some((q_norm, k_norm)), QkNorms::Whole(_)) = (&self.norms, self.spec.norms) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
+        let mut gate = None;
+        if self.spec.output_gate {
+            let both = ops::reshape(&q, &[batch, length, heads, 2 * head_dim])?;
+            q = ops::slice(&both, 3, 0, head_dim)?;
+            gate = Some(ops::slice(&both, 3, head_dim, 2 * head_dim)?);
+        }
         (q, k) = (split(&q, heads)?, split(&k, kv_heads)?);
         if let (Some((q_norm, k_norm)), QkNorms::PerHead(_) | QkNorms::PerHeadOffset(_)) =
             (&self.norms, self.spec.norms)
@@ -192,10 +202,13 @@ impl Attention {
             Some(cap) => soft_capped(&q, &k, &v, scale, mask, cap)?,
             None => ops::attention(&q, &k, &v, scale, mask, self.sinks.as_ref())?,
         };
-        let attended = ops::astype(&attended, dtype)?;
-        let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * head_dim])?;
-        self.output.forward(&joined)
+        let mut attended = heads_first(&ops::astype(&attended, dtype)?)?;
+        if let Some(gate) = gate {
+            attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
+        }
+        self.output.forward(&ops::reshape(&attended, &[batch, length, heads * head_dim])?)
     }
+
     /// Queries, keys and values, the heads side by side.
     fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
         match &self.qkv {
