@@ -7,6 +7,7 @@ mod cancel;
 mod chat;
 mod checkpoint;
 mod detokenizer;
+pub mod gguf;
 mod load;
 mod model;
 mod options;

@@ -7,7 +7,7 @@ use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
 use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
-use super::{Cancel, Tokenizer};
+use super::{Cancel, Tokenizer, gguf};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
 use crate::models::Config;
@@ -84,26 +84,33 @@ pub struct Outcome {
 }
 
 impl Model {
-    /// Loads a model folder. `progress` is told bytes done and in all, on the calling thread; false
+    /// Loads a model folder or a GGUF file. `progress` is told bytes done and in all, on the calling thread; false
     /// stops.
     pub fn load(
-        folder: &Path,
+        path: &Path,
         options: LoadOptions,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Self> {
         if options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered()) {
             return Err(Error::Cancelled);
         }
-        if !folder.is_dir() {
-            return Err(Error::NotFound(format!("{}: no such folder", folder.display())));
+        let gguf = if gguf::is_gguf(path) { Some(gguf::Model::open(path)?) } else { None };
+        if gguf.is_none() && !path.is_dir() {
+            return Err(Error::NotFound(format!("{}: no such folder or GGUF file", path.display())));
         }
-        let config = Config::read(&folder.join("config.json"))?;
+        let config = match &gguf {
+            Some(gguf) => gguf.config()?,
+            None => Config::read(&path.join("config.json"))?,
+        };
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
-        let worker = worker::start(folder.to_path_buf(), config, options)?;
+        let worker = worker::start(path.to_path_buf(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
-        let text = Tokenizer::load(folder)
-            .and_then(|tokenizer| Ok((ChatTemplate::load(folder, &tokenizer)?, tokenizer)));
+        let text = match &gguf {
+            Some(gguf) => gguf.text(),
+            None => Tokenizer::load(path)
+                .and_then(|tokenizer| Ok((ChatTemplate::load(path, &tokenizer)?, tokenizer))),
+        };
         let loaded = match text {
             Ok(text) => wait_for(&worker, progress).map(|info| (info, text)),
             Err(error) => Err(error),

@@ -13,6 +13,18 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Wraps a tokenizer. `end_ids` end a turn.
+    pub(super) fn new(
+        inner: tokenizers::Tokenizer,
+        bos_token: Option<String>,
+        eos_token: Option<String>,
+        mut end_ids: Vec<i32>,
+    ) -> Self {
+        end_ids.sort_unstable();
+        end_ids.dedup();
+        Tokenizer { inner, end_ids, bos_token, eos_token }
+    }
+
     /// Reads tokenizer.json, and the end-of-turn tokens from generation_config.json, config.json and
     /// tokenizer_config.json.
     pub fn load(folder: &Path) -> Result<Self> {
@@ -37,9 +49,7 @@ impl Tokenizer {
         }
         let eos_id = eos_token.as_deref().and_then(|token| inner.token_to_id(token));
         end_ids.extend(eos_id.map(|id| id as i32));
-        end_ids.sort_unstable();
-        end_ids.dedup();
-        Ok(Tokenizer { inner, end_ids, bos_token, eos_token })
+        Ok(Self::new(inner, bos_token, eos_token, end_ids))
     }
 
     /// Ids of a text. Special tokens written in it are recognised; `add_special` adds the tokenizer's

@@ -22,6 +22,8 @@ pub struct RopeScaling {
     /// llama3: the context that the model was first trained on.
     #[serde(default = "context_8192")]
     pub original_max_position_embeddings: f32,
+    /// factors: what each period is multiplied with, as GGUF stores llama3's outcome.
+    pub factors: Option<Vec<f32>>,
     /// The base, where newer configs keep it here.
     pub rope_theta: Option<f32>,
 }
@@ -65,6 +67,20 @@ impl Rope {
             "linear" => Ok(Rope { scale: 1.0 / factor()?, ..plain }),
             "llama3" => {
                 let periods = llama3_periods(dims, theta, factor()?, scaling);
+                let table = Array::from_f32(&periods, &[periods.len() as i32])?;
+                Ok(Rope { frequencies: RopeFrequencies::Table(table), ..plain })
+            }
+            "factors" => {
+                let factors = scaling.factors.as_deref().unwrap_or_default();
+                let sound = factors.iter().all(|factor| factor.is_finite() && *factor > 0.0);
+                if !sound || factors.len() != dims as usize / 2 {
+                    let expected = format!("{} positive numbers", dims / 2);
+                    return Err(Error::BadModel(format!("`rope_scaling.factors`: expected {expected}")));
+                }
+                let periods: Vec<f32> = (0..dims / 2)
+                    .zip(factors)
+                    .map(|(pair, factor)| theta.powf(2.0 * pair as f32 / dims as f32) * factor)
+                    .collect();
                 let table = Array::from_f32(&periods, &[periods.len() as i32])?;
                 Ok(Rope { frequencies: RopeFrequencies::Table(table), ..plain })
             }
