@@ -105,6 +105,9 @@ fn load(file: &Path, fill: impl FnOnce(Maps, sys::mlx_stream) -> i32) -> Result<
 
 /// The bytes of a safetensors file that lies nowhere. MLX reads from threads of its own.
 pub trait Source: Send + Sync {
+    /// How many bytes it has.
+    fn size(&self) -> usize;
+
     /// Writes `length` bytes from `offset` on to `out`. MLX asks for the header in small pieces and for
     /// each tensor as a whole. It knows no failure: the source keeps its errors for the caller.
     fn copy(&self, offset: usize, length: usize, out: &mut dyn Write);
@@ -165,8 +168,11 @@ const SOURCE_STREAM: sys::mlx_io_vtable = {
     unsafe extern "C" fn seek(stream: *mut c_void, offset: i64, whence: c_int) {
         // SAFETY: the table's promise.
         let stream = unsafe { get(stream) };
-        // MLX seeks only while it reads the header, and not from the end.
-        let base = if whence == libc::SEEK_CUR { stream.position.load(Relaxed) } else { 0 };
+        let base = match whence {
+            libc::SEEK_CUR => stream.position.load(Relaxed),
+            libc::SEEK_END => stream.source.size(),
+            _ => 0,
+        };
         stream.position.store(base.saturating_add_signed(offset as isize), Relaxed);
     }
     unsafe extern "C" fn read(stream: *mut c_void, data: *mut c_char, length: usize) {

@@ -49,6 +49,7 @@ pub(super) struct Converted {
     header: Vec<u8>,
     /// In the order of their offsets, which the header gives.
     parts: Vec<(usize, Part)>,
+    size: usize,
     failure: Mutex<Option<std::io::Error>>,
 }
 
@@ -77,7 +78,8 @@ impl Converted {
         header.extend(text.as_bytes());
         let begins = std::iter::once(0).chain(ends).map(|begin| begin.saturating_add(header.len()));
         let parts = begins.zip(parts).collect();
-        Converted { file, header, parts, failure: Mutex::new(None) }
+        let size = end.saturating_add(header.len());
+        Converted { file, header, parts, size, failure: Mutex::new(None) }
     }
 
     /// The first error of reading, if there was one; then tensors hold zeros.
@@ -101,6 +103,10 @@ impl Converted {
 }
 
 impl io::Source for Converted {
+    fn size(&self) -> usize {
+        self.size
+    }
+
     fn copy(&self, offset: usize, length: usize, out: &mut dyn Write) {
         if let Err(error) = self.write(offset, length, out) {
             self.failure.lock().get_or_insert(error);

@@ -1,0 +1,117 @@
+//! GGUF files: logits, greedy tokens and decoded blocks against mlx-lm and the gguf package
+//! (tests/parity/gguf_files.py), tokenizers against Hugging Face, and broken files.
+
+mod common;
+
+use mlxrt::engine::gguf::Gguf;
+use mlxrt::engine::{LoadOptions, load_for_tests};
+use mlxrt::mlx::{Array, Device, Dtype, io, ops};
+use mlxrt::models::Model;
+use mlxrt::nn::{KvCache, Pass};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The largest difference, as a part of the largest logit.
+const TOLERANCE: f32 = 1e-4;
+const GREEDY: usize = 32;
+
+#[derive(serde::Deserialize)]
+struct Case {
+    name: String,
+    file: String,
+}
+
+/// What the script wrote, once for all tests.
+fn files(test: &str) -> Option<PathBuf> {
+    static FOLDER: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        if let Some(out) = std::env::var_os("GGUF_CASES") { return Some(out.into()); }
+        let out = common::scratch("gguf");
+        common::python(test, "gguf_files.py", &[out.to_str()?]).map(|()| out)
+    });
+    if made.is_none() {
+        common::skip(test, "the script of this test did not run");
+    }
+    made.clone()
+}
+
+type Arrays = HashMap<String, Array>;
+
+fn ids(arrays: &Arrays, name: &str) -> Vec<i32> {
+    let floats = ops::astype(&arrays[name], Dtype::F32).unwrap().to_vec_f32().unwrap();
+    floats.into_iter().map(|id| id as i32).collect()
+}
+
+/// Runs ids behind the caches; logits of every position, row after row.
+fn feed(model: &dyn Model, ids: &[i32], caches: &mut [KvCache]) -> Vec<f32> {
+    let input = Array::from_i32(ids, &[1, ids.len() as i32]).unwrap();
+    let hidden = model.forward(&input, caches, &Pass::default()).unwrap();
+    let logits = model.logits(&hidden).unwrap().to_vec_f32().unwrap();
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    logits
+}
+
+fn argmax(row: &[f32]) -> i32 {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap() as i32
+}
+
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    values.map(f32::abs).fold(0.0, f32::max)
+}
+
+/// Relative error of the prompt's logits, and how many greedy tokens are the same.
+fn compare(file: &Path, reference: &Arrays) -> (f32, usize) {
+    let options = LoadOptions { device: Some(Device::Cpu), ..Default::default() };
+    let loaded = load_for_tests(file, &options).unwrap();
+    let model = &*loaded.model;
+    let vocabulary = loaded.info.vocab_size as usize;
+    let mut caches = model.new_caches();
+    let prefill = feed(model, &ids(reference, "prompt"), &mut caches);
+    let theirs = reference["prefill"].to_vec_f32().unwrap();
+    assert_eq!(prefill.len(), theirs.len());
+    let difference = largest(prefill.iter().zip(&theirs).map(|(a, b)| a - b));
+
+    let mut greedy = vec![argmax(&prefill[prefill.len() - vocabulary..])];
+    while greedy.len() < GREEDY {
+        greedy.push(argmax(&feed(model, &greedy[greedy.len() - 1..], &mut caches)));
+    }
+    let equal = greedy.iter().zip(ids(reference, "greedy64")).take_while(|(a, b)| *a == b).count();
+    (difference / largest(theirs.into_iter()), equal)
+}
+
+#[test]
+fn every_format_and_architecture_computes_what_mlx_lm_computes() {
+    let Some(out) = files("GGUF parity with mlx-lm") else { return };
+    let text = std::fs::read_to_string(out.join("cases.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
+    let mut failures = vec![];
+    for case in &cases {
+        let folder = out.join(&case.name);
+        let reference = io::load_safetensors(&folder.join("reference.safetensors")).unwrap();
+        let (error, equal) = compare(&folder.join(&case.file), &reference);
+        println!("{:24} {error:9.1e} {equal:3}/{GREEDY}", case.name);
+        if error > TOLERANCE || equal < GREEDY {
+            failures.push(format!("{}: relative error {error:.2e}, {equal} tokens equal", case.name));
+        }
+    }
+    assert!(cases.len() > 60 && failures.is_empty(), "{} cases\n{}", cases.len(), failures.join("\n"));
+}
+
+#[test]
+fn blocks_decode_to_the_same_bits_as_in_the_gguf_package() {
+    let Some(out) = files("GGUF blocks") else { return };
+    let path = out.join("formats.gguf");
+    let bytes = std::fs::read(&path).unwrap();
+    let gguf = Gguf::parse(&path, &bytes).unwrap();
+    let expected = io::load_safetensors(&out.join("formats.safetensors")).unwrap();
+    assert_eq!(gguf.tensors().len(), expected.len());
+    for tensor in gguf.tensors() {
+        let mut values = vec![];
+        let begin = tensor.offset as usize;
+        tensor.format.decode(&bytes[begin..begin + tensor.bytes as usize], &mut values);
+        let theirs = expected[tensor.name].to_vec_f32().unwrap();
+        assert_eq!(values.len(), theirs.len(), "{}", tensor.name);
+        // An addition more or less: some formulas are d * q - m there and fused nowhere here.
+        assert_eq!(values, theirs, "{}", tensor.name);
+    }
+}
