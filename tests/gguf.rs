@@ -3,12 +3,13 @@
 
 mod common;
 
-use mlxrt::engine::gguf::Gguf;
+use mlxrt::engine::gguf::{Gguf, tokenizer};
 use mlxrt::engine::{LoadOptions, load_for_tests};
 use mlxrt::mlx::{Array, Device, Dtype, io, ops};
 use mlxrt::models::Model;
 use mlxrt::nn::{KvCache, Pass};
-use std::collections::HashMap;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// The largest difference, as a part of the largest logit.
@@ -21,18 +22,19 @@ struct Case {
     file: String,
 }
 
-/// What the script wrote, once for all tests.
-fn files(test: &str) -> Option<PathBuf> {
-    static FOLDER: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
-    let made = FOLDER.get_or_init(|| {
-        if let Some(out) = std::env::var_os("GGUF_CASES") { return Some(out.into()); }
-        let out = common::scratch("gguf");
-        common::python(test, "gguf_files.py", &[out.to_str()?]).map(|()| out)
+/// Runs a script once for all tests that need what it writes.
+fn files(test: &str, script: &str) -> Option<PathBuf> {
+    static MADE: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock();
+    let folder = made.entry(script.to_string()).or_insert_with(|| {
+        let out = common::scratch(script.trim_end_matches(".py"));
+        if std::env::var_os("GGUF_MADE").is_some() { return Some(out); }
+        common::python(test, script, &[out.to_str()?]).map(|()| out)
     });
-    if made.is_none() {
-        common::skip(test, "the script of this test did not run");
+    if folder.is_none() {
+        common::skip(test, "its script did not run");
     }
-    made.clone()
+    folder.clone()
 }
 
 type Arrays = HashMap<String, Array>;
@@ -75,13 +77,13 @@ fn compare(file: &Path, reference: &Arrays) -> (f32, usize) {
     while greedy.len() < GREEDY {
         greedy.push(argmax(&feed(model, &greedy[greedy.len() - 1..], &mut caches)));
     }
-    let equal = greedy.iter().zip(ids(reference, "greedy64")).take_while(|(a, b)| *a == b).count();
+    let equal = greedy.iter().zip(ids(reference, "greedy")).take_while(|(a, b)| *a == b).count();
     (difference / largest(theirs.into_iter()), equal)
 }
 
 #[test]
 fn every_format_and_architecture_computes_what_mlx_lm_computes() {
-    let Some(out) = files("GGUF parity with mlx-lm") else { return };
+    let Some(out) = files("GGUF parity with mlx-lm", "gguf_files.py") else { return };
     let text = std::fs::read_to_string(out.join("cases.json")).unwrap();
     let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     let mut failures = vec![];
@@ -99,7 +101,7 @@ fn every_format_and_architecture_computes_what_mlx_lm_computes() {
 
 #[test]
 fn blocks_decode_to_the_same_bits_as_in_the_gguf_package() {
-    let Some(out) = files("GGUF blocks") else { return };
+    let Some(out) = files("GGUF blocks", "gguf_files.py") else { return };
     let path = out.join("formats.gguf");
     let bytes = std::fs::read(&path).unwrap();
     let gguf = Gguf::parse(&path, &bytes).unwrap();
@@ -111,7 +113,46 @@ fn blocks_decode_to_the_same_bits_as_in_the_gguf_package() {
         tensor.format.decode(&bytes[begin..begin + tensor.bytes as usize], &mut values);
         let theirs = expected[tensor.name].to_vec_f32().unwrap();
         assert_eq!(values.len(), theirs.len(), "{}", tensor.name);
-        // An addition more or less: some formulas are d * q - m there and fused nowhere here.
         assert_eq!(values, theirs, "{}", tensor.name);
     }
+}
+
+#[derive(serde::Deserialize)]
+struct Expected {
+    name: String,
+    end_ids: Vec<i32>,
+    texts: Vec<Text>,
+}
+
+#[derive(serde::Deserialize)]
+struct Text {
+    text: String,
+    ids: Vec<i32>,
+    ids_with_special: Vec<i32>,
+    decoded: Option<String>,
+}
+
+#[test]
+fn tokenizers_are_those_that_the_files_were_made_from() {
+    let Some(out) = files("GGUF tokenizers", "gguf_tokenizers.py") else { return };
+    let text = std::fs::read_to_string(out.join("tokenizers.json")).unwrap();
+    let expected: Vec<Expected> = serde_json::from_str(&text).unwrap();
+    let mut failures = vec![];
+    for Expected { name, end_ids, texts } in &expected {
+        let path = out.join(format!("{name}.gguf"));
+        let bytes = std::fs::read(&path).unwrap();
+        let tokenizer = tokenizer(&Gguf::parse(&path, &bytes).unwrap()).unwrap();
+        assert_eq!(tokenizer.end_ids(), end_ids, "{name}");
+        for Text { text, ids, ids_with_special, decoded } in texts {
+            let found = tokenizer.encode(text, false).unwrap();
+            if found != *ids {
+                failures.push(format!("{name}: {text:?}\n  expected {ids:?}\n  found    {found:?}"));
+            }
+            assert_eq!(tokenizer.encode(text, true).unwrap(), *ids_with_special, "{name}: {text:?}");
+            if let Some(decoded) = decoded {
+                assert_eq!(tokenizer.decode(ids, false).unwrap(), *decoded, "{name}: {text:?}");
+            }
+        }
+    }
+    assert!(expected.len() > 10 && failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -27,8 +27,8 @@ pub(super) fn architecture(gguf: &Gguf) -> Result<&'static Architecture> {
 }
 
 /// The configuration. `tensors` are those of all of a model's files, whose first is `gguf`, and
-/// `rope_factors` the values of [`ROPE_FACTORS`] where there is such a tensor.
-pub(super) fn config(gguf: &Gguf, tensors: &[&Tensor], rope_factors: Option<Vec<f32>>) -> Result<Config> {
+/// `rope_factors` the values of the tensor `rope_freqs.weight` where there is one.
+pub fn config(gguf: &Gguf, tensors: &[&Tensor], rope_factors: Option<Vec<f32>>) -> Result<Config> {
     let architecture = architecture(gguf)?;
     let keys = Keys { gguf, prefix: architecture.gguf_name };
     let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
@@ -36,12 +36,9 @@ pub(super) fn config(gguf: &Gguf, tensors: &[&Tensor], rope_factors: Option<Vec<
     let embedding = find("token_embd.weight")
         .ok_or_else(|| Error::bad_file(gguf.file(), "tensor `token_embd.weight` is missing"))?;
 
-    let width = keys.int("embedding_length")?;
-    let heads = keys.int("attention.head_count")?;
-    let head_dim = match keys.optional_int("attention.key_length")? {
-        Some(head_dim) => head_dim,
-        None => width.checked_div(heads).unwrap_or(0),
-    };
+    let width = keys.size("embedding_length")?;
+    let heads = keys.size("attention.head_count")?;
+    let head_dim = keys.optional_size("attention.key_length")?.unwrap_or(width / heads);
     // What the models do not compute must not pass for what they do.
     keys.must_be("attention.value_length", head_dim)?;
     keys.must_be("rope.dimension_count", head_dim)?;
@@ -50,14 +47,14 @@ pub(super) fn config(gguf: &Gguf, tensors: &[&Tensor], rope_factors: Option<Vec<
     let mut config = json!({
         "model_type": architecture.model_type,
         "hidden_size": width,
-        "num_hidden_layers": keys.int("block_count")?,
-        "intermediate_size": keys.int("feed_forward_length")?,
+        "num_hidden_layers": keys.size("block_count")?,
+        "intermediate_size": keys.size("feed_forward_length")?,
         "num_attention_heads": heads,
-        "num_key_value_heads": keys.optional_int("attention.head_count_kv")?.unwrap_or(heads),
+        "num_key_value_heads": keys.optional_size("attention.head_count_kv")?.unwrap_or(heads),
         "head_dim": head_dim,
         "rms_norm_eps": keys.float("attention.layer_norm_rms_epsilon")?,
         "vocab_size": embedding.shape.first(),
-        "max_position_embeddings": keys.int("context_length")?,
+        "max_position_embeddings": keys.size("context_length")?,
         "rope_theta": keys.optional_float("rope.freq_base")?.unwrap_or(10_000.0),
         "rope_traditional": architecture.rope_traditional,
         "tie_word_embeddings": !has("output.weight"),
@@ -79,12 +76,12 @@ pub(super) fn config(gguf: &Gguf, tensors: &[&Tensor], rope_factors: Option<Vec<
 /// Gemma's keys. `query_pre_attn_scalar` is not among them: llama.cpp, too, knows it by the size.
 fn gemma(keys: &Keys, head_dim: i32, config: &mut Json) -> Result<()> {
     const LAYERS_OF_27B: i32 = 62;
-    let (width, heads) = (keys.int("embedding_length")?, keys.int("attention.head_count")?);
-    let of_27b = keys.int("block_count")? == LAYERS_OF_27B;
-    config["query_pre_attn_scalar"] = if of_27b { width.checked_div(heads).into() } else { head_dim.into() };
-    config["sliding_window"] = keys.int("attention.sliding_window")?.into();
+    let (width, heads) = (keys.size("embedding_length")?, keys.size("attention.head_count")?);
+    let of_27b = keys.size("block_count")? == LAYERS_OF_27B;
+    config["query_pre_attn_scalar"] = if of_27b { (width / heads).into() } else { head_dim.into() };
+    config["sliding_window"] = keys.size("attention.sliding_window")?.into();
     config["sliding_window_pattern"] =
-        keys.optional_int("attention.sliding_window_pattern")?.unwrap_or(6).into();
+        keys.optional_size("attention.sliding_window_pattern")?.unwrap_or(6).into();
     config["rope_local_base_freq"] = keys.optional_float("rope.freq_base_swa")?.unwrap_or(10_000.0).into();
     Ok(())
 }
@@ -158,8 +155,19 @@ impl Keys<'_> {
         }
     }
 
-    fn int(&self, key: &str) -> Result<i32> {
-        self.optional_int(key)?.ok_or_else(|| self.gguf.bad(&self.full(key), "a number"))
+    /// A size that layers are built from: a broken one must not become a huge allocation.
+    fn optional_size(&self, key: &str) -> Result<Option<i32>> {
+        const MOST: i32 = 1 << 24;
+        match self.optional_int(key)? {
+            Some(size) if !(1..=MOST).contains(&size) => {
+                Err(self.gguf.bad(&self.full(key), format!("a number from 1 to {MOST}, found {size}")))
+            }
+            size => Ok(size),
+        }
+    }
+
+    fn size(&self, key: &str) -> Result<i32> {
+        self.optional_size(key)?.ok_or_else(|| self.gguf.bad(&self.full(key), "a number"))
     }
 
     fn optional_float(&self, key: &str) -> Result<Option<f32>> {

@@ -10,7 +10,9 @@ mod source;
 mod tokenizer;
 mod weights;
 
+pub use config::config;
 pub use reader::{Gguf, List, Tensor, Value};
+pub use tokenizer::tokenizer;
 
 use super::checkpoint::Tensors;
 use super::{ChatTemplate, Tokenizer};

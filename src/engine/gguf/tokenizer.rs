@@ -16,8 +16,8 @@ const USER_DEFINED: i128 = 4;
 const UNUSED: i128 = 5;
 const BYTE: i128 = 6;
 
-/// Makes the tokenizer.
-pub(super) fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
+/// Makes the tokenizer of a file.
+pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
     const MODEL: &str = "tokenizer.ggml.model";
     let vocabulary = Vocabulary::read(gguf)?;
     let recipe = match gguf.text(MODEL)? {
@@ -303,7 +303,7 @@ fn bpe(gguf: &Gguf, vocabulary: &Vocabulary, recipe: &Recipe) -> Result<BPE> {
 }
 
 /// The longest token that is taken apart, which bounds the work on a forged file.
-const LONGEST: usize = 512;
+const LONGEST: usize = 256;
 
 /// SentencePiece merges whichever neighbours make the best token. As BPE that is: every way to cut a token
 /// into two, the best tokens first; among equals the longer left part, then the longer right part (as
