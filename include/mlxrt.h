@@ -433,11 +433,11 @@ void mlxrt_cancel_free(struct mlxrt_cancel *cancel);
 mlxrt_status mlxrt_load_options_default(struct mlxrt_load_options *options, size_t size);
 
 // Loads a model from a folder in the Hugging Face layout: config.json, one or more .safetensors,
-// tokenizer.json, and optionally tokenizer_config.json and generation_config.json. Blocks until the
-// weights are in memory; `options` may be NULL. On success `*out` is a handle for
-// mlxrt_model_free, on failure NULL.
+// tokenizer.json, and optionally tokenizer_config.json and generation_config.json; or from a GGUF file,
+// which holds all of this (of a split one, the first file). Blocks until the weights are in memory;
+// `options` may be NULL. On success `*out` is a handle for mlxrt_model_free, on failure NULL.
 //
-// Errors: NOT_FOUND (no folder or no file in it), BAD_MODEL (a file is broken: the message names
+// Errors: NOT_FOUND (no such folder or file, or none in it), BAD_MODEL (a file is broken: the message names
 // file, key and what was expected), UNSUPPORTED (unknown model_type: the message lists the known
 // ones; or no such device), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
 mlxrt_status mlxrt_model_load(const char *path,

@@ -28,7 +28,6 @@ fn files(test: &str, script: &str) -> Option<PathBuf> {
     let mut made = MADE.lock();
     let folder = made.entry(script.to_string()).or_insert_with(|| {
         let out = common::scratch(script.trim_end_matches(".py"));
-        if std::env::var_os("GGUF_MADE").is_some() { return Some(out); }
         common::python(test, script, &[out.to_str()?]).map(|()| out)
     });
     if folder.is_none() {
@@ -62,8 +61,8 @@ fn largest(values: impl Iterator<Item = f32>) -> f32 {
 }
 
 /// Relative error of the prompt's logits, and how many greedy tokens are the same.
-fn compare(file: &Path, reference: &Arrays) -> (f32, usize) {
-    let options = LoadOptions { device: Some(Device::Cpu), ..Default::default() };
+fn compare(file: &Path, reference: &Arrays, dtype: Option<Dtype>) -> (f32, usize) {
+    let options = LoadOptions { device: Some(Device::Cpu), dtype, ..Default::default() };
     let loaded = load_for_tests(file, &options).unwrap();
     let model = &*loaded.model;
     let vocabulary = loaded.info.vocab_size as usize;
@@ -90,13 +89,29 @@ fn every_format_and_architecture_computes_what_mlx_lm_computes() {
     for case in &cases {
         let folder = out.join(&case.name);
         let reference = io::load_safetensors(&folder.join("reference.safetensors")).unwrap();
-        let (error, equal) = compare(&folder.join(&case.file), &reference);
+        let (error, equal) = compare(&folder.join(&case.file), &reference, None);
         println!("{:24} {error:9.1e} {equal:3}/{GREEDY}", case.name);
         if error > TOLERANCE || equal < GREEDY {
             failures.push(format!("{}: relative error {error:.2e}, {equal} tokens equal", case.name));
         }
     }
     assert!(cases.len() > 60 && failures.is_empty(), "{} cases\n{}", cases.len(), failures.join("\n"));
+}
+
+/// What a GPU computes in: scales and dense matrices are converted, packed ones stay as they are. A wrong
+/// scale or bias would differ by as much as the logits themselves.
+#[test]
+fn sixteen_bits_differ_by_their_precision() {
+    let Some(out) = files("GGUF in 16 bits", "gguf_files.py") else { return };
+    for (dtype, limit) in [(Dtype::F16, 0.04), (Dtype::BF16, 0.3)] {
+        for name in ["llama-mixed", "qwen2-q4_0", "qwen3-q8_0", "gemma3-q4_k"] {
+            let folder = out.join(name);
+            let reference = io::load_safetensors(&folder.join("reference.safetensors")).unwrap();
+            let (error, _) = compare(&folder.join("model.gguf"), &reference, Some(dtype));
+            println!("{name:24} {dtype:9} {error:9.1e}");
+            assert!(error > 1e-5 && error < limit, "{name}: {dtype}: relative error {error:.2e}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use mlxrt::engine::gguf::{Gguf, config, tokenizer};
-use mlxrt::engine::{GenerateOptions, LoadOptions, Model};
+use mlxrt::engine::{GenerateOptions, LoadOptions, Message, Model};
 use mlxrt::error::{Error, Result};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
@@ -82,6 +82,7 @@ impl Contents {
         contents.set("tokenizer.ggml.token_type", LIST, list(5, &kinds));
         contents.set("tokenizer.ggml.merges", LIST, texts(&["a b"]));
         contents.set_int("tokenizer.ggml.eos_token_id", 3);
+        contents.set("tokenizer.chat_template", TEXT, text("{{ messages[0].content }}{{ eos_token }}"));
         contents.add("token_embd.weight", &[32, 4], 8, 4 * 34);
         for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"] {
             contents.add(&format!("{name}.weight"), &[32], 0, 128);
@@ -160,11 +161,27 @@ fn the_sound_file_loads_and_answers() {
         let model = load(&write(name, &Contents::sound().bytes())).unwrap();
         assert_eq!(model.info().architecture, "llama");
         assert_eq!(model.info().quantization.map(|quantization| quantization.bits), Some(4));
+        let message = Message { role: "user".into(), content: "ab".into() };
+        assert_eq!(model.render_chat(&[message], true).unwrap(), "ab<end>");
         let prompt = model.tokenizer().encode("ab<end>a", true).unwrap();
         assert_eq!(prompt, [2, 3, 0]);
         let options = GenerateOptions { max_tokens: 2, ignore_end: true, ..Default::default() };
         model.generate(prompt, options, &mut |_| true).end.unwrap();
     }
+}
+
+#[test]
+fn loading_tells_its_progress_and_can_be_stopped() {
+    let path = write("sound.gguf", &Contents::sound().bytes());
+    let mut told = vec![];
+    let model = Model::load(&path, LoadOptions::default(), &mut |done, total| {
+        told.push((done, total));
+        true
+    });
+    let bytes = model.unwrap().info().weight_bytes;
+    assert_eq!((told[0], told[told.len() - 1]), ((0, bytes), (bytes, bytes)));
+    let stopped = Model::load(&path, LoadOptions::default(), &mut |_, _| false).map(drop);
+    assert_eq!(stopped, Err(Error::Cancelled));
 }
 
 #[test]
@@ -174,8 +191,12 @@ fn a_file_cut_short_anywhere_is_an_error() {
     for length in 0..bytes.len() {
         // The padding behind the last tensor may be missing, nothing else.
         let error = read(&bytes[..length]).err();
-        let error = error.unwrap_or_else(|| panic!("{length} of {} bytes are enough", bytes.len())).to_string();
-        assert!(error.contains(NAME) && error.contains(if length < 4 { "GGUF" } else { "truncated" }), "{error}");
+        let error =
+            error.unwrap_or_else(|| panic!("{length} of {} bytes are enough", bytes.len())).to_string();
+        assert!(
+            error.contains(NAME) && error.contains(if length < 4 { "GGUF" } else { "truncated" }),
+            "{error}"
+        );
     }
     for length in (0..bytes.len()).step_by(509) {
         let error = load(&write("short.gguf", &bytes[..length])).map(drop).unwrap_err();
@@ -278,7 +299,9 @@ fn metadata() {
     });
     for size in [0, (1 << 24) + 1, u32::MAX] {
         expect(&["llama.attention.head_count`"], |file| file.set_int("llama.attention.head_count", size));
-        expect(&["llama.attention.head_count_kv"], |file| file.set_int("llama.attention.head_count_kv", size));
+        expect(&["llama.attention.head_count_kv"], |file| {
+            file.set_int("llama.attention.head_count_kv", size)
+        });
         expect(&["llama.block_count"], |file| file.set_int("llama.block_count", size));
     }
     expect(&["layers.1."], |file| file.set_int("llama.block_count", 1 << 24));
@@ -324,7 +347,9 @@ fn tensors() {
     // Sound, but not this model's.
     expect(&["self_attn.q_proj", "expected [32, 4]"], |file| file.tensor(Q).1 = vec![32, 16]);
     expect(&["self_attn.q_proj.weight", "missing"], |file| file.tensors.retain(|(name, ..)| name != Q));
-    expect(&["token_embd.weight", "missing"], |file| file.tensors.retain(|(name, ..)| name != "token_embd.weight"));
+    expect(&["token_embd.weight", "missing"], |file| {
+        file.tensors.retain(|(name, ..)| name != "token_embd.weight")
+    });
     expect(&["blk.0.attn_sinks.weight", "llama"], |file| file.add("blk.0.attn_sinks.weight", &[2], 0, 8));
 }
 
@@ -335,5 +360,8 @@ fn files_that_are_not_there() {
     let mut contents = Contents::sound();
     contents.set_int("split.count", 2);
     let error = load(&write("part-00001-of-00002.gguf", &contents.bytes())).map(drop).unwrap_err();
-    assert!(matches!(&error, Error::NotFound(text) if text.contains("part-00002-of-00002.gguf")), "{error:?}");
+    assert!(
+        matches!(&error, Error::NotFound(text) if text.contains("part-00002-of-00002.gguf")),
+        "{error:?}"
+    );
 }

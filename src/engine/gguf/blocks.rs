@@ -1,6 +1,7 @@
 //! How GGUF stores values: in blocks that share scales. The layouts and formulas are those of ggml's
 //! ggml-common.h and ggml-quants.c.
 
+use crate::mlx::Dtype;
 use half::{bf16, f16};
 
 /// One way to store values.
@@ -14,8 +15,10 @@ pub struct Format {
     pub block: usize,
     /// Bytes of a block.
     pub bytes: usize,
-    /// Fills `block` values from `bytes` bytes.
+    /// Fills `block` values from `bytes` bytes; of plain numbers any count.
     decode: fn(&[u8], &mut [f32]) -> Option<()>,
+    /// What the values are where they are plain numbers.
+    pub dtype: Option<Dtype>,
     /// MLX's affine quantisation that holds the very same values, in groups of a block.
     pub affine: Option<Affine>,
 }
@@ -38,15 +41,25 @@ const fn format(
     bytes: usize,
     decode: fn(&[u8], &mut [f32]) -> Option<()>,
 ) -> Format {
-    Format { id, name, block, bytes, decode, affine: None }
+    Format { id, name, block, bytes, decode, dtype: None, affine: None }
+}
+
+const fn plain(
+    id: u32,
+    name: &'static str,
+    dtype: Dtype,
+    bytes: usize,
+    decode: fn(&[u8], &mut [f32]) -> Option<()>,
+) -> Format {
+    Format { dtype: Some(dtype), ..format(id, name, 1, bytes, decode) }
 }
 
 impl Format {
     /// All that can be read.
     pub const ALL: &[Format] = &[
-        format(0, "F32", 1, 4, decode_f32),
-        format(1, "F16", 1, 2, decode_f16),
-        format(30, "BF16", 1, 2, decode_bf16),
+        plain(0, "F32", Dtype::F32, 4, decode_f32),
+        plain(1, "F16", Dtype::F16, 2, decode_f16),
+        plain(30, "BF16", Dtype::BF16, 2, decode_bf16),
         Format {
             affine: Some(Affine {
                 bits: 4,
@@ -118,10 +131,15 @@ impl Format {
 
     /// The values of whole blocks, appended to `out`.
     pub fn decode(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        for block in bytes.chunks_exact(self.bytes) {
-            let begin = out.len();
-            out.resize(begin + self.block, 0.0);
-            let done = out.get_mut(begin..).and_then(|values| (self.decode)(block, values));
+        let begin = out.len();
+        let blocks = bytes.len() / self.bytes;
+        out.resize(begin + blocks * self.block, 0.0);
+        let out = out.get_mut(begin..).unwrap_or_default();
+        // Plain numbers go all at once.
+        let together = if self.block == 1 { blocks.max(1) } else { 1 };
+        let bytes = bytes.chunks_exact(together * self.bytes);
+        for (block, values) in bytes.zip(out.chunks_exact_mut(together * self.block)) {
+            let done = (self.decode)(block, values);
             debug_assert!(done.is_some(), "{}: a block is {} bytes", self.name, self.bytes);
         }
     }
@@ -132,19 +150,16 @@ fn scale(block: &[u8], at: usize) -> Option<f32> {
     Some(f16::from_le_bytes([*block.get(at)?, *block.get(at + 1)?]).to_f32())
 }
 
-fn decode_f32(block: &[u8], out: &mut [f32]) -> Option<()> {
-    *out.first_mut()? = f32::from_le_bytes(block.try_into().ok()?);
-    Some(())
+fn decode_f32(bytes: &[u8], out: &mut [f32]) -> Option<()> {
+    fill(out, bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)))
 }
 
-fn decode_f16(block: &[u8], out: &mut [f32]) -> Option<()> {
-    *out.first_mut()? = f16::from_le_bytes(block.try_into().ok()?).to_f32();
-    Some(())
+fn decode_f16(bytes: &[u8], out: &mut [f32]) -> Option<()> {
+    fill(out, bytes.as_chunks().0.iter().map(|&value| f16::from_le_bytes(value).to_f32()))
 }
 
-fn decode_bf16(block: &[u8], out: &mut [f32]) -> Option<()> {
-    *out.first_mut()? = bf16::from_le_bytes(block.try_into().ok()?).to_f32();
-    Some(())
+fn decode_bf16(bytes: &[u8], out: &mut [f32]) -> Option<()> {
+    fill(out, bytes.as_chunks().0.iter().map(|&value| bf16::from_le_bytes(value).to_f32()))
 }
 
 /// 16 bytes whose low halves are values 0 to 15 and whose high halves are 16 to 31.
@@ -310,7 +325,8 @@ fn decode_iq4_xs(block: &[u8], out: &mut [f32]) -> Option<()> {
     let (low, qs) = (block.get(4..8)?, block.get(8..136)?);
     for (i, (out, qs)) in out.chunks_exact_mut(32).zip(qs.chunks_exact(16)).enumerate() {
         let low = low.get(i / 2)? >> (i % 2 * 4) & 15;
-        let scale = d * (f32::from(low | (high >> (2 * i) & 3) as u8 * 16) - 32.0);
+        let high = (high >> (2 * i) & 3) as u8;
+        let scale = d * (f32::from(low | high << 4) - 32.0);
         fill(out, nibbles(qs).map(|q| scale * IQ4[usize::from(q & 15)]))?;
     }
     Some(())

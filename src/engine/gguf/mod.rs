@@ -172,5 +172,7 @@ fn other_files(gguf: &Gguf) -> Result<Vec<PathBuf>> {
             format!("`split.count` is {count}: expected the first of the files, whose name ends in {ending}"),
         ));
     };
-    Ok((2..=count).map(|number| path.with_file_name(format!("{prefix}-{number:05}-of-{count:05}.gguf"))).collect())
+    Ok((2..=count)
+        .map(|number| path.with_file_name(format!("{prefix}-{number:05}-of-{count:05}.gguf")))
+        .collect())
 }

@@ -186,7 +186,8 @@ fn parse<'a>(file: &Path, bytes: &'a [u8]) -> std::result::Result<Gguf<'a>, Stri
 
     let mut metadata = HashMap::new();
     for index in 0..metadata_count {
-        let key = cursor.text().map_err(|what| format!("metadata key {index} of {metadata_count}: {what}"))?;
+        let key =
+            cursor.text().map_err(|what| format!("metadata key {index} of {metadata_count}: {what}"))?;
         let value = cursor.u32().and_then(|kind| cursor.value(kind));
         let value = value.map_err(|what| format!("`{key}`: {what}"))?;
         if metadata.insert(key, value).is_some() {
@@ -255,7 +256,11 @@ impl<'a> Cursor<'a> {
         let end = usize::try_from(length).ok().and_then(|length| self.position.checked_add(length));
         let part = end.and_then(|end| Some((end, self.bytes.get(self.position..end)?)));
         let (end, part) = part.ok_or_else(|| {
-            format!("truncated: {length} bytes wanted at byte {}, the file has {}", self.position, self.bytes.len())
+            format!(
+                "truncated: {length} bytes wanted at byte {}, the file has {}",
+                self.position,
+                self.bytes.len()
+            )
         })?;
         self.position = end;
         Ok(part)
@@ -346,7 +351,10 @@ impl<'a> Cursor<'a> {
         }
         let (columns, block) = (shape.last().map_or(1, |&size| size as u64), format.block as u64);
         if columns % block != 0 {
-            return Err(format!("rows of {columns} values do not divide into {}'s blocks of {block}", format.name));
+            return Err(format!(
+                "rows of {columns} values do not divide into {}'s blocks of {block}",
+                format.name
+            ));
         }
         let values = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64));
         let bytes = values.and_then(|values| (values / block).checked_mul(format.bytes as u64));

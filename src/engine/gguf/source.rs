@@ -88,10 +88,8 @@ impl Converted {
     }
 
     fn write(&self, offset: usize, length: usize, out: &mut dyn Write) -> std::io::Result<()> {
-        if let Some(header) = self.header.get(offset..) {
-            if !header.is_empty() {
-                return out.write_all(header.get(..length).unwrap_or(header));
-            }
+        if let Some(header) = self.header.get(offset..).filter(|rest| !rest.is_empty()) {
+            return out.write_all(header.get(..length).unwrap_or(header));
         }
         let index = self.parts.binary_search_by_key(&offset, |(begin, _)| *begin);
         let part = index.ok().and_then(|index| self.parts.get(index)).map(|(_, part)| part);
@@ -143,6 +141,7 @@ impl Part {
         let format = self.stored.format;
         let blocks = stored.chunks_exact(format.bytes);
         match (self.content, format.affine) {
+            (Content::Values, _) if format.dtype == Some(self.dtype) => out.extend(stored),
             (Content::Values, _) => format.decode(stored, values),
             (Content::LessOne, _) => {
                 format.decode(stored, values);

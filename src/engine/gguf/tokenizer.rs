@@ -6,8 +6,8 @@ use crate::engine::Tokenizer;
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::AddedToken;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
 /// `tokenizer.ggml.token_type`.
 const UNKNOWN: i128 = 2;
@@ -35,7 +35,7 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
     let id = |key: &str| vocabulary.id(gguf, &format!("tokenizer.ggml.{key}"));
     let (bos, eos) = (id("bos_token_id")?, id("eos_token_id")?);
     let mut end_ids: Vec<_> = [eos, id("eot_token_id")?, id("eom_token_id")?].into_iter().flatten().collect();
-    end_ids.extend(vocabulary.special().filter(|(_, token)| TURN_ENDS.contains(token)).map(|(id, _)| id));
+    end_ids.extend(vocabulary.turn_ends());
 
     let mut around = vec![json!({"Sequence": {"id": "A", "type_id": 0}})];
     let mut special_tokens = json!({});
@@ -118,8 +118,9 @@ impl<'a> Vocabulary<'a> {
         all.filter(|&(id, token, kind)| kind != UNUSED || token != format!("[PAD{id}]"))
     }
 
-    fn special(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.iter().filter(|(.., kind)| matches!(*kind, CONTROL | UNKNOWN)).map(|(id, token, _)| (id, token))
+    fn turn_ends(&self) -> impl Iterator<Item = u32> {
+        let marked = self.iter().filter(|(.., kind)| matches!(*kind, CONTROL | USER_DEFINED));
+        marked.filter(|(_, token, _)| TURN_ENDS.contains(token)).map(|(id, ..)| id)
     }
 
     fn token(&self, id: u32) -> Option<&str> {
@@ -257,7 +258,8 @@ fn sentence_piece(gguf: &Gguf) -> Result<Recipe> {
 
 /// The same without that space. Gemma's scores do not follow the order of its merges, its ids do.
 fn gemma() -> Recipe {
-    let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+    let replace =
+        |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
     let decoders = [replace("▁", " "), json!({"type": "ByteFallback"}), json!({"type": "Fuse"})];
     Recipe {
         normalizer: replace(" ", "▁"),
@@ -284,13 +286,16 @@ fn bpe(gguf: &Gguf, vocabulary: &Vocabulary, recipe: &Recipe) -> Result<BPE> {
                 let middle = first + line.get(first..)?.find(' ')?;
                 Some((line.get(..middle)?.to_string(), line.get(middle + 1..)?.to_string()))
             };
-            lines.into_iter().map(pair).collect::<Option<_>>().ok_or_else(|| gguf.bad(MERGES, "pairs of tokens"))?
+            lines
+                .into_iter()
+                .map(pair)
+                .collect::<Option<_>>()
+                .ok_or_else(|| gguf.bad(MERGES, "pairs of tokens"))?
         }
         None if recipe.byte_fallback => merges_of_scores(gguf, vocabulary, recipe)?,
         None => return Err(gguf.bad(MERGES, "a list of texts")),
     };
-    let tokens: Vocab =
-        vocabulary.iter().map(|(id, token, _)| (token.to_string(), id)).collect();
+    let tokens: Vocab = vocabulary.iter().map(|(id, token, _)| (token.to_string(), id)).collect();
     let mut builder = BPE::builder()
         .vocab_and_merges(tokens, merges)
         .ignore_merges(recipe.ignore_merges)
@@ -334,7 +339,9 @@ fn merges_of_scores(gguf: &Gguf, vocabulary: &Vocabulary, recipe: &Recipe) -> Re
         let cuts = token.char_indices().skip(1).map(|(middle, _)| token.split_at(middle));
         let mut local: Vec<_> = cuts.filter_map(|(a, b)| Some((*ids.get(a)?, *ids.get(b)?, a, b))).collect();
         local.sort_by_key(|&(a, b, ..)| (a, b));
-        merges.extend(local.into_iter().map(|(_, _, a, b)| (score, a.chars().count(), b.chars().count(), a, b)));
+        merges.extend(
+            local.into_iter().map(|(_, _, a, b)| (score, a.chars().count(), b.chars().count(), a, b)),
+        );
     }
     merges.sort_by(|x, y| y.0.total_cmp(&x.0).then(y.1.cmp(&x.1)).then(y.2.cmp(&x.2)));
     Ok(merges.into_iter().map(|(.., a, b)| (a.to_string(), b.to_string())).collect())

@@ -40,13 +40,8 @@ pub(super) fn parts(gguf: &Gguf, architecture: &Architecture, dtype: Dtype) -> R
 pub(super) fn own_dtype(files: &[Gguf], architecture: &Architecture) -> Dtype {
     let tensors = files.iter().flat_map(|gguf| gguf.tensors());
     let largest = tensors.max_by_key(|tensor| tensor.bytes);
-    match largest.map(|tensor| tensor.format.name) {
-        Some("F32") => Dtype::F32,
-        Some("BF16") => Dtype::BF16,
-        Some("F16") => Dtype::F16,
-        _ if architecture.is_gemma() => Dtype::BF16,
-        _ => Dtype::F16,
-    }
+    let blocks = if architecture.is_gemma() { Dtype::BF16 } else { Dtype::F16 };
+    largest.and_then(|tensor| tensor.format.dtype).unwrap_or(blocks)
 }
 
 /// How MLX holds a matrix without decoding it; `None`: it is decoded.
