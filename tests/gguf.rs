@@ -1,15 +1,14 @@
 //! GGUF files: logits, greedy tokens and decoded blocks against mlx-lm and the gguf package
-//! (tests/parity/gguf_files.py), tokenizers against Hugging Face, and broken files.
+//! (tests/parity/gguf_files.py), and tokenizers against what they were made from.
 
 mod common;
 
+use common::{Arrays, argmax, feed, ids};
 use mlxrt::engine::gguf::{Gguf, tokenizer};
 use mlxrt::engine::{LoadOptions, load_for_tests};
-use mlxrt::mlx::{Array, Device, Dtype, io, ops};
-use mlxrt::models::Model;
-use mlxrt::nn::{KvCache, Pass};
+use mlxrt::mlx::{Device, Dtype, io};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The largest difference, as a part of the largest logit.
@@ -34,26 +33,6 @@ fn files(test: &str, script: &str) -> Option<PathBuf> {
         common::skip(test, "its script did not run");
     }
     folder.clone()
-}
-
-type Arrays = HashMap<String, Array>;
-
-fn ids(arrays: &Arrays, name: &str) -> Vec<i32> {
-    let floats = ops::astype(&arrays[name], Dtype::F32).unwrap().to_vec_f32().unwrap();
-    floats.into_iter().map(|id| id as i32).collect()
-}
-
-/// Runs ids behind the caches; logits of every position, row after row.
-fn feed(model: &dyn Model, ids: &[i32], caches: &mut [KvCache]) -> Vec<f32> {
-    let input = Array::from_i32(ids, &[1, ids.len() as i32]).unwrap();
-    let hidden = model.forward(&input, caches, &Pass::default()).unwrap();
-    let logits = model.logits(&hidden).unwrap().to_vec_f32().unwrap();
-    assert!(logits.iter().all(|logit| logit.is_finite()));
-    logits
-}
-
-fn argmax(row: &[f32]) -> i32 {
-    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap() as i32
 }
 
 fn largest(values: impl Iterator<Item = f32>) -> f32 {

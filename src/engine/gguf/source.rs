@@ -165,3 +165,34 @@ impl Part {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// Somebody cuts the file after its table was checked.
+    #[test]
+    fn a_read_that_fails_is_remembered() {
+        let path = std::env::temp_dir().join(format!("mlxrt-cut-{}.gguf", std::process::id()));
+        std::fs::write(&path, [0x3c; 100]).unwrap();
+        let part = |name: &str, offset| Part {
+            name: name.into(),
+            shape: vec![16],
+            dtype: Dtype::F32,
+            content: Content::Values,
+            stored: Stored { format: Format::find(1).unwrap(), offset, bytes: 32 },
+        };
+        let parts = vec![part("inside", 8), part("outside", 80)];
+        let converted = Arc::new(Converted::new(File::open(&path).unwrap(), parts));
+        std::fs::remove_file(&path).unwrap();
+        let tensors = io::load_safetensors_from(converted.clone(), Path::new("cut.gguf")).unwrap();
+
+        let inside = tensors["inside"].to_vec_f32().unwrap();
+        assert_eq!(inside, [f16::from_le_bytes([0x3c, 0x3c]).to_f32(); 16]);
+        assert!(converted.failure().is_none());
+        assert_eq!(tensors["outside"].to_vec_f32().unwrap(), [0.0; 16]);
+        assert_eq!(converted.failure().unwrap().kind(), std::io::ErrorKind::UnexpectedEof);
+    }
+}
