@@ -257,7 +257,8 @@ typedef struct mlxrt_model_entry {
     // What loads it as well if it lies in the Hugging Face cache: "org/name", with "@commit" where
     // that is not the commit of branch main. Otherwise empty.
     struct mlxrt_string id;
-    // model_type of config.json, such as "qwen3"; "gguf" for such a file. Empty if it has none.
+    // model_type of config.json, such as "qwen3", or what a GGUF file's architecture is called there.
+    // Empty if it has none.
     struct mlxrt_string model_type;
     // The type of dense weights by config.json, such as "bfloat16". Empty if it says none.
     struct mlxrt_string dtype;
@@ -590,9 +591,9 @@ mlxrt_status mlxrt_discover(const char *folder,
 mlxrt_status mlxrt_load_options_default(struct mlxrt_load_options *options, size_t size);
 
 // Loads a model from a folder in the Hugging Face layout: config.json, one or more .safetensors,
-// tokenizer.json, and optionally tokenizer_config.json and generation_config.json. Blocks until the
-// weights are in memory; `options` may be NULL. On success `*out` is a handle for
-// mlxrt_model_free, on failure NULL.
+// tokenizer.json, and optionally tokenizer_config.json and generation_config.json; or from a GGUF file,
+// which holds all of this (of a split one, the first file). Blocks until the weights are in memory;
+// `options` may be NULL. On success `*out` is a handle for mlxrt_model_free, on failure NULL.
 //
 // Where no such path exists, `org/name` or `org/name@revision` is looked for in the Hugging Face
 // cache (see mlxrt_discover), and downloaded if the options say so. A download that was interrupted

@@ -206,16 +206,21 @@ fn links_and_depth() {
 }
 
 #[test]
-fn gguf_files() {
+fn broken_gguf_files() {
     let folder = empty("discover-gguf");
-    write(&folder.join("a"), &[("x.gguf", "GGUF\x03\0\0\0"), ("y.gguf", "GGML"), ("z.gguf", "GG")]);
+    let files = [("x.gguf", "GGUF\x03\0\0\0"), ("y.gguf", "GGML"), ("z.gguf", "GG")];
+    write(&folder.join("a"), &files);
+    write(&folder.join("a"), &[("split-00002-of-00003.gguf", "what the first file goes on in")]);
     let entries = list(&folder, &DiscoverOptions::default());
-    assert!(entries.iter().all(|entry| entry.model_type == "gguf"));
-    assert_eq!(entries[0].path, folder.join("a/x.gguf"));
-    assert_eq!(entries[0].weight_bytes, 8);
-    let problem =
-        |index: usize| entries[index].problem.clone().map(|error| error.to_string()).unwrap_or_default();
-    assert!(problem(1).contains("not a GGUF file") && problem(2).contains("z.gguf"), "{entries:?}");
+    assert_eq!(entries.len(), 3);
+    for (entry, (name, contents)) in entries.iter().zip(files) {
+        assert_eq!(
+            (entry.path.clone(), entry.weight_bytes),
+            (folder.join("a").join(name), contents.len() as u64)
+        );
+        let problem = entry.problem.clone().map(|error| error.to_string()).unwrap_or_default();
+        assert!(problem.contains(name), "{entries:?}");
+    }
 }
 
 #[cfg(target_os = "linux")]

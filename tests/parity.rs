@@ -3,11 +3,10 @@
 
 mod common;
 
+use common::{Arrays, argmax, feed, ids};
 use mlxrt::engine::{LoadOptions, load_for_tests};
-use mlxrt::mlx::{Array, Device, Dtype, io, ops};
-use mlxrt::models::{Model, REGISTRY};
-use mlxrt::nn::{Cache, Pass};
-use std::collections::HashMap;
+use mlxrt::mlx::{Device, Dtype, io};
+use mlxrt::models::REGISTRY;
 use std::path::Path;
 
 /// float32: the largest difference, as a part of the largest logit.
@@ -19,27 +18,6 @@ struct Case {
     architecture: String,
     dtype: String,
     tolerance: String,
-}
-
-type Arrays = HashMap<String, Array>;
-
-/// Runs ids behind the caches; logits of every position, row after row.
-fn feed(model: &dyn Model, ids: &[i32], caches: &mut [Cache]) -> Vec<f32> {
-    let input = Array::from_i32(ids, &[1, ids.len() as i32]).unwrap();
-    let hidden = model.forward(&input, caches, &Pass::default()).unwrap();
-    let logits = model.logits(&hidden).unwrap().to_vec_f32().unwrap();
-    // Not a number is no distance from anything: the comparisons below would let it pass.
-    assert!(logits.iter().all(|logit| logit.is_finite()));
-    logits
-}
-
-fn ids(arrays: &Arrays, name: &str) -> Vec<i32> {
-    let floats = ops::astype(&arrays[name], Dtype::F32).unwrap().to_vec_f32().unwrap();
-    floats.into_iter().map(|id| id as i32).collect()
-}
-
-fn argmax(row: &[f32]) -> i32 {
-    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap() as i32
 }
 
 struct Ours {

@@ -1,14 +1,13 @@
 //! Finding models on this disk. Weights are not opened: what is told comes from config.json, the index
 //! of the shards, and the sizes of files.
 
-use super::{Cancel, HubCache, checkpoint, hub};
+use super::{Cancel, HubCache, checkpoint, gguf, hub};
 use crate::error::{Error, Result};
 use crate::models::{self, Config};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -41,7 +40,8 @@ pub struct ModelEntry {
     /// Its name in the Hugging Face cache, which loads it too: `org/name`, with `@commit` where that is
     /// not the commit of `main`.
     pub id: Option<String>,
-    /// `model_type` of config.json; "gguf" for such a file. Empty where there is none.
+    /// `model_type` of config.json, or what a GGUF file's architecture is called there. Empty where
+    /// there is none.
     pub model_type: String,
     /// `torch_dtype` or `dtype` of config.json, such as "bfloat16". Empty where it says none.
     pub dtype: String,
@@ -162,7 +162,8 @@ impl Walk<'_> {
         let of_snapshot = repository.as_deref().filter(|_| !is_snapshots);
         let entry = listing.is_model(of_snapshot).then(|| model_entry(path, &listing, of_snapshot));
 
-        let ggufs = listing.files.into_iter().filter(|name| has_extension(name, "gguf"));
+        let ggufs = listing.files.into_iter();
+        let ggufs = ggufs.filter(|name| has_extension(name, "gguf") && !continues_split(name));
         let ggufs = ggufs.map(|name| (name.clone(), Item::Gguf(path.join(name))));
         let folders = listing.folders.into_iter().filter(|_| *depth < self.max_depth).map(|name| {
             let repository = repository.clone().filter(|_| is_snapshots);
@@ -345,25 +346,26 @@ impl ModelEntry {
     }
 }
 
-/// A file whose name ends in `.gguf`.
+/// A file whose name ends in `.gguf`; of a split model the first.
 fn gguf_entry(file: &Path) -> ModelEntry {
-    let mut entry = ModelEntry { path: file.to_path_buf(), model_type: "gguf".into(), ..Default::default() };
-    let check = || {
-        let bytes = check_file(file, u64::MAX)?;
-        let mut magic = [0; 4];
-        let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic));
-        match read {
-            Ok(()) if &magic == b"GGUF" => Ok(bytes),
-            Ok(()) => Err(Error::bad_file(file, "not a GGUF file: it does not begin with \"GGUF\"")),
-            Err(error) => Err(Error::bad_file(file, error)),
-        }
+    let mut entry = ModelEntry { path: file.to_path_buf(), ..Default::default() };
+    let mut describe = || {
+        entry.weight_bytes = check_file(file, u64::MAX)?;
+        let model = gguf::Model::open(file)?;
+        entry.weight_bytes = model.bytes();
+        let config = model.config()?;
+        entry.tell_config(&config);
+        models::find(&config).map(drop)
     };
-    let (bytes, problem) = match check() {
-        Ok(bytes) => (bytes, Error::Unsupported(format!("{}: GGUF files are not loaded", file.display()))),
-        Err(error) => (0, error),
-    };
-    (entry.weight_bytes, entry.problem) = (bytes, Some(problem));
+    entry.problem = describe().err();
     entry
+}
+
+/// Whether a file continues a split model: `NAME-00002-of-00003.gguf`.
+fn continues_split(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let number = || name.strip_suffix(".gguf")?.rsplit_once("-of-")?.0.rsplit_once('-').map(|(_, n)| n);
+    number().is_some_and(|number| number.parse::<u32>().is_ok_and(|number| number > 1))
 }
 
 fn has_extension(name: &OsStr, extension: &str) -> bool {

@@ -1,7 +1,7 @@
-//! Making a model from a folder, on the engine thread.
+//! Making a model from a folder or a GGUF file, on the engine thread.
 
-use super::checkpoint;
 use super::options::{LoadOptions, ModelInfo};
+use super::{checkpoint, gguf};
 use crate::error::{Error, Result};
 use crate::mlx::{self, Array, Device, Dtype};
 use crate::models::{self, Config};
@@ -21,7 +21,7 @@ const BATCH_BYTES: usize = 64 << 20;
 
 /// Loads config and weights. `progress` gets bytes done and in all; false stops.
 pub(super) fn load(
-    folder: &Path,
+    path: &Path,
     config: &Config,
     options: &LoadOptions,
     progress: &dyn Fn(u64, u64) -> bool,
@@ -30,15 +30,19 @@ pub(super) fn load(
     mlx::use_device(device)?;
     let make = models::find(config)?;
     let quantization = config.quantization()?;
-    let tensors = checkpoint::open(folder)?;
     // MLX's CPU backend is up to 30 times slower in 16-bit types than in float32.
     let dtype = options.dtype.or((device == Device::Cpu).then_some(Dtype::F32));
+    let (tensors, reading) = match gguf::is_gguf(path) {
+        true => gguf::Model::open(path)?.tensors(dtype)?,
+        false => (checkpoint::open(path)?, gguf::Reading::default()),
+    };
     let default_quantization = quantization.default;
-    let mut weights = Weights::new(tensors, folder.to_path_buf(), quantization, dtype);
+    let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
     let model = make(config, &mut weights)?;
     let Taken { tensors, derived, parameters, unused, .. } = weights.into_taken();
     let arrays: Vec<Array> = tensors.into_iter().map(|(_, array)| array).chain(derived).collect();
     let weight_bytes = evaluate(&arrays, progress)?;
+    reading.check()?;
 
     let dims = model.dims();
     let model_context = dims.context_length as u32;
@@ -85,7 +89,10 @@ fn evaluate(arrays: &[Array], progress: &dyn Fn(u64, u64) -> bool) -> Result<u64
 }
 
 /// Loads a model onto the calling thread, without tokenizer and engine: for tests that look at logits.
-pub fn load_for_tests(folder: &Path, options: &LoadOptions) -> Result<LoadedModel> {
-    let config = Config::read(&folder.join("config.json"))?;
-    load(folder, &config, options, &|_, _| true)
+pub fn load_for_tests(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
+    let config = match gguf::is_gguf(path) {
+        true => gguf::Model::open(path)?.config()?,
+        false => Config::read(&path.join("config.json"))?,
+    };
+    load(path, &config, options, &|_, _| true)
 }

@@ -11,6 +11,7 @@ mod detokenizer;
 mod discover;
 #[cfg(feature = "hub")]
 mod download;
+pub mod gguf;
 mod hub;
 mod jinja;
 mod load;

@@ -7,7 +7,7 @@ use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
 use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
-use super::{Cancel, Encoding, Tokenizer, hub};
+use super::{Cancel, Encoding, Tokenizer, gguf, hub};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
 use crate::models::Config;
@@ -84,9 +84,9 @@ pub struct Outcome {
 }
 
 impl Model {
-    /// Loads a model: from a folder, or by its id from the Hugging Face cache, or after a download.
-    /// `progress` is told bytes done and in all, of the download and then of the weights, on the calling
-    /// thread; false stops.
+    /// Loads a model: from a folder or a GGUF file, or by its id from the Hugging Face cache, or after a
+    /// download. `progress` is told bytes done and in all, of the download and then of the weights, on
+    /// the calling thread; false stops.
     pub fn load(
         path: &Path,
         options: LoadOptions,
@@ -95,17 +95,24 @@ impl Model {
         if options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered()) {
             return Err(Error::Cancelled);
         }
-        let folder = &hub::locate(path, &options, progress)?;
-        if !folder.is_dir() {
-            return Err(Error::NotFound(format!("{}: not a folder", folder.display())));
+        let path = &*hub::locate(path, &options, progress)?;
+        let gguf = if gguf::is_gguf(path) { Some(gguf::Model::open(path)?) } else { None };
+        if gguf.is_none() && !path.is_dir() {
+            return Err(Error::NotFound(format!("{}: neither a folder nor a GGUF file", path.display())));
         }
-        let config = Config::read(&folder.join("config.json"))?;
+        let config = match &gguf {
+            Some(gguf) => gguf.config()?,
+            None => Config::read(&path.join("config.json"))?,
+        };
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
-        let worker = worker::start(folder.to_path_buf(), config, options)?;
+        let worker = worker::start(path.to_path_buf(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
-        let text = Tokenizer::load(folder)
-            .and_then(|tokenizer| Ok((ChatTemplate::load(folder, &tokenizer)?, tokenizer)));
+        let text = match &gguf {
+            Some(gguf) => gguf.text(),
+            None => Tokenizer::load(path)
+                .and_then(|tokenizer| Ok((ChatTemplate::load(path, &tokenizer)?, tokenizer))),
+        };
         let loaded = match text {
             Ok(text) => wait_for(&worker, progress).map(|info| (info, text)),
             Err(error) => Err(error),

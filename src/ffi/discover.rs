@@ -40,7 +40,8 @@ pub struct mlxrt_model_entry {
     /// What loads it as well if it lies in the Hugging Face cache: "org/name", with "@commit" where
     /// that is not the commit of branch main. Otherwise empty.
     pub id: mlxrt_string,
-    /// model_type of config.json, such as "qwen3"; "gguf" for such a file. Empty if it has none.
+    /// model_type of config.json, such as "qwen3", or what a GGUF file's architecture is called there.
+    /// Empty if it has none.
     pub model_type: mlxrt_string,
     /// The type of dense weights by config.json, such as "bfloat16". Empty if it says none.
     pub dtype: mlxrt_string,

@@ -129,9 +129,9 @@ pub unsafe extern "C" fn mlxrt_load_options_default(
 }
 
 /// Loads a model from a folder in the Hugging Face layout: config.json, one or more .safetensors,
-/// tokenizer.json, and optionally tokenizer_config.json and generation_config.json. Blocks until the
-/// weights are in memory; `options` may be NULL. On success `*out` is a handle for
-/// mlxrt_model_free, on failure NULL.
+/// tokenizer.json, and optionally tokenizer_config.json and generation_config.json; or from a GGUF file,
+/// which holds all of this (of a split one, the first file). Blocks until the weights are in memory;
+/// `options` may be NULL. On success `*out` is a handle for mlxrt_model_free, on failure NULL.
 ///
 /// Where no such path exists, `org/name` or `org/name@revision` is looked for in the Hugging Face
 /// cache (see mlxrt_discover), and downloaded if the options say so. A download that was interrupted

@@ -26,7 +26,12 @@ impl Config {
         if !json.is_object() {
             return Err(Error::bad_file(file, "expected a JSON object"));
         }
-        Ok(Config { file: file.to_path_buf(), json })
+        Ok(Self::new(file, json))
+    }
+
+    /// Wraps an object that was made from `file`.
+    pub fn new(file: &Path, json: Value) -> Self {
+        Config { file: file.to_path_buf(), json }
     }
 
     /// Where it was read from.

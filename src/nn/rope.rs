@@ -36,6 +36,8 @@ pub struct RopeScaling {
     pub long_factor: Option<Vec<f32>>,
     /// The part of a head's dimensions that turns.
     pub partial_rotary_factor: Option<f32>,
+    /// factors: what each period is multiplied with, as GGUF stores llama3's outcome.
+    pub factors: Option<Vec<f32>>,
     /// The base, where newer configs keep it here.
     pub rope_theta: Option<f32>,
 }
@@ -110,6 +112,11 @@ impl Rope {
                 Ok(Rope { frequencies: table(periods)?, gain, ..plain })
             }
             "proportional" => Ok(Rope { frequencies: table(proportional(dims, theta, scaling)?)?, ..plain }),
+            "factors" => {
+                let factors = pair_factors("factors", scaling.factors.as_deref(), dims)?;
+                let scaled = periods(dims, theta).zip(factors).map(|(period, factor)| period * factor);
+                Ok(Rope { frequencies: table(scaled.collect())?, ..plain })
+            }
             other => Err(Error::Unsupported(format!(
                 "config.json: `rope_scaling.rope_type` is \"{other}\"; known are default, linear, llama3, yarn, \
                  longrope, proportional"
@@ -182,13 +189,20 @@ fn yarn_periods(dims: i32, theta: f32, scaling: &RopeScaling) -> Result<Vec<f32>
     Ok(periods(dims, theta).enumerate().map(blend).collect())
 }
 
+/// A factor for each pair of dimensions.
+fn pair_factors<'a>(key: &str, factors: Option<&'a [f32]>, dims: i32) -> Result<&'a [f32]> {
+    let sound = |factors: &&[f32]| {
+        factors.len() == dims as usize / 2 && factors.iter().all(|f| f.is_finite() && *f > 0.0)
+    };
+    factors.filter(sound).ok_or_else(|| {
+        Error::BadModel(format!("config.json: `rope_scaling.{key}`: expected {} positive numbers", dims / 2))
+    })
+}
+
 /// LongRoPE's periods and factor on queries and keys (Ding et al. 2024). Like mlx-lm, the long factors
 /// hold for every length.
 fn longrope(dims: i32, theta: f32, scaling: &RopeScaling, context: i32) -> Result<(Vec<f32>, f32)> {
-    let factors = scaling.long_factor.as_deref().filter(|factors| factors.len() == dims as usize / 2);
-    let factors = factors.ok_or_else(|| {
-        Error::BadModel(format!("config.json: `rope_scaling.long_factor`: expected {} numbers", dims / 2))
-    })?;
+    let factors = pair_factors("long_factor", scaling.long_factor.as_deref(), dims)?;
     let original = scaling.original_max_position_embeddings;
     let original = scaling.positive("original_max_position_embeddings", original)?;
     let stretch = context as f32 / original;

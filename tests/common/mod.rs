@@ -1,6 +1,10 @@
 //! What the Rust tests share.
 #![allow(dead_code)]
 
+use mlxrt::mlx::{Array, Dtype, ops};
+use mlxrt::models::Model;
+use mlxrt::nn::{Cache, Pass};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,4 +54,28 @@ pub fn python(test: &str, script: &str, args: &[&str]) -> Option<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Some(())
+}
+
+/// Tensors of a reference file by name.
+pub type Arrays = HashMap<String, Array>;
+
+/// Runs ids behind the caches; logits of every position, row after row.
+pub fn feed(model: &dyn Model, ids: &[i32], caches: &mut [Cache]) -> Vec<f32> {
+    let input = Array::from_i32(ids, &[1, ids.len() as i32]).unwrap();
+    let hidden = model.forward(&input, caches, &Pass::default()).unwrap();
+    let logits = model.logits(&hidden).unwrap().to_vec_f32().unwrap();
+    // Not a number is no distance from anything: the comparisons below would let it pass.
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    logits
+}
+
+/// A reference's token ids.
+pub fn ids(arrays: &Arrays, name: &str) -> Vec<i32> {
+    let floats = ops::astype(&arrays[name], Dtype::F32).unwrap().to_vec_f32().unwrap();
+    floats.into_iter().map(|id| id as i32).collect()
+}
+
+/// The most likely token; the lower id of two.
+pub fn argmax(row: &[f32]) -> i32 {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap() as i32
 }

@@ -90,7 +90,7 @@ def run(model: nn.Module, prompt: list[int], forced: list[int] | None = None) ->
 
 
 def decode_greedily(
-    model: nn.Module, logits: mx.array, cache: list
+    model: nn.Module, logits: mx.array, cache: list, steps: int = GREEDY_STEPS
 ) -> tuple[list[int], mx.array, float]:
     greedy: list[int] = []
     rows: list[mx.array] = []
@@ -99,7 +99,7 @@ def decode_greedily(
         first, second = (-mx.sort(-logits))[:2].tolist()
         margin = min(margin, first - second)
         greedy.append(int(mx.argmax(logits).item()))
-        if len(greedy) == GREEDY_STEPS:
+        if len(greedy) == steps:
             return greedy, mx.stack(rows[:DECODE_STEPS]), margin
         logits = feed(model, greedy[-1:], cache)[0]
         rows.append(logits)
