@@ -46,8 +46,18 @@ ROWS = [
     # down_proj's rows do not divide by 64 here: it stays dense.
     Row("not-all", "qwen2-4bit-f32", "affine", 64, 4),
     Row("gemma", "gemma3-4bit-f32", "affine", 64, 4),
+    Row("embedded-text", "mistral3-mini-4bit-bf16", "affine", 64, 4),
+    # Routers keep 8 bits, and what config.json says of them names mlx-lm's layers.
     Row("experts", "qwen3-moe-4bit-bf16", "affine", 64, 4),
-    Row("published-experts", "mixtral-published-f32", "affine", 32, 4),
+    Row("experts-with-bias", "gpt-oss-4bit-bf16", "affine", 64, 4),
+    Row("mixtral", "mixtral-4bit-bf16", "affine", 64, 4),
+    Row("latent-attention", "deepseek-v3-4bit-bf16", "affine", 32, 4),
+    Row("shared-kv", "gemma4-text-4bit-bf16", "affine", 64, 4),
+    Row("short-conv", "lfm2-4bit-bf16", "affine", 64, 4),
+    Row("gated-delta", "qwen3-5-4bit-bf16", "affine", 64, 4),
+    Row("gated-delta-experts", "qwen3-5-moe-4bit-bf16", "affine", 64, 4),
+    Row("fused", "phi3-4bit-bf16", "affine", 32, 4),
+    Row("granite-floats", "granite-4bit-bf16", "mxfp4", 32, 4),
 ]
 
 
