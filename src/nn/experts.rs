@@ -2,7 +2,7 @@
 
 use super::linear::Matrix;
 use super::{Activation, Weights};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mlx::{Array, Device, Dtype, ops, thread_device};
 
 /// The same linear layer of every expert: weight `[experts, out, in]`.
@@ -21,15 +21,6 @@ impl ExpertLinear {
         bias: bool,
     ) -> Result<Self> {
         let matrices = weights.take_matrix(prefix, &[experts, output, input])?;
-        if let Matrix::Dense(weight) = &matrices
-            && weight.dtype() != Dtype::F32
-            && thread_device()? == Device::Cpu
-        {
-            return Err(Error::Unsupported(format!(
-                "`{prefix}` in {}: on the CPU MLX computes unquantised experts in float32 only",
-                weight.dtype()
-            )));
-        }
         let bias =
             if bias { Some(weights.take(&format!("{prefix}.bias"), &[experts, output])?) } else { None };
         Ok(ExpertLinear { matrices, bias })
@@ -39,7 +30,18 @@ impl ExpertLinear {
     fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
         let y = match &self.matrices {
             Matrix::Dense(weight) => {
-                ops::gather_matmul(x, &ops::swap_axes(weight, -1, -2)?, indices, sorted)?
+                let weight = ops::swap_axes(weight, -1, -2)?;
+                match x.dtype() {
+                    // MLX's CPU backend has this product in float32 only.
+                    dtype @ (Dtype::F16 | Dtype::BF16) if thread_device()? == Device::Cpu => {
+                        let widen = |array| ops::astype(array, Dtype::F32);
+                        ops::astype(
+                            &ops::gather_matmul(&widen(x)?, &widen(&weight)?, indices, sorted)?,
+                            dtype,
+                        )?
+                    }
+                    _ => ops::gather_matmul(x, &weight, indices, sorted)?,
+                }
             }
             Matrix::Quantized { weight, .. } => ops::gather_quantized_matmul(x, weight, indices, sorted)?,
         };

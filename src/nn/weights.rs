@@ -26,6 +26,7 @@ pub struct Weights {
     /// What floating-point tensors are converted to; `None` keeps their own type.
     dtype: Option<Dtype>,
     prefix: String,
+    names: Option<fn(&str) -> String>,
     taken: Taken,
 }
 
@@ -67,6 +68,7 @@ impl Weights {
             quantization,
             dtype,
             prefix: String::new(),
+            names: None,
             taken: Taken::default(),
         }
     }
@@ -76,7 +78,14 @@ impl Weights {
         self.prefix = prefix.to_string();
     }
 
+    /// From here on a tensor that a layer asks for is looked up by the name that `names` returns, behind
+    /// the prefix. For families whose layers are the usual ones under other names.
+    pub fn set_names(&mut self, names: fn(&str) -> String) {
+        self.names = Some(names);
+    }
+
     fn full(&self, name: &str) -> String {
+        let name = self.names.map_or_else(|| name.to_string(), |names| names(name));
         format!("{}{name}", self.prefix)
     }
 

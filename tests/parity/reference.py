@@ -30,6 +30,7 @@ import mlx_lm.utils as mlx_lm
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import SwitchLinear
 
+import mlx_shim  # noqa: F401
 from case import Case
 from cases import CASES
 from weights import write_model
@@ -42,17 +43,6 @@ GREEDY_STEPS = 64
 MIN_MARGIN = 2e-3
 MIN_DISTINCT = 20
 SEEDS = range(1, 30)
-
-gather_qmm = mx.gather_qmm
-
-
-def gather_qmm_without_global_scale(*args, global_scale: None, **kwargs) -> mx.array:
-    """mlx-lm 0.32.2 passes experts' global scale, None for ours; MLX knows it from 0.32.3 on."""
-    assert global_scale is None
-    return gather_qmm(*args, **kwargs)
-
-
-mx.gather_qmm = gather_qmm_without_global_scale
 
 
 @dataclass
