@@ -2,7 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The system's allocator, with the largest single allocation since [`limited`] began.
@@ -27,6 +27,13 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Lets panics that the library catches pass; one that gets out of a target still aborts it. To be called
+/// by targets of which a package panics on broken input.
+pub fn panics_may_be_caught() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
 
 /// Runs what reads `data` and fails if it allocates much more than its size at once: a length that a file
 /// claims must not be believed before the file is seen to be that long.

@@ -12,6 +12,10 @@ mkdir -p "$work"
 
 RUSTC_WORKSPACE_WRAPPER=$(pwd)/tools/fuzz-rustc.sh cargo build --release --locked -p mlxrt-fuzz
 
+# Cargo would tell its own test programs where MLX lies.
+LD_LIBRARY_PATH=${MLX_ROOT:-$(pwd)/$target/mlx/cpu/mlx}/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+
 seed() { # seed TARGET FOLDER: sound files to begin with
     case $1 in
     config) cp demo/model/config.json "$2" ;;

@@ -3,6 +3,7 @@
 use super::Detokenizer;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::{AddedVocabulary, Model as _, OffsetType, PreTokenizer as _};
 
@@ -60,8 +61,10 @@ impl Tokenizer {
         if !file.exists() {
             return Err(missing(folder));
         }
-        let inner = tokenizers::Tokenizer::from_file(&file)
-            .map_err(|error| Error::bad_file(&file, format!("not a tokenizer: {error}")))?;
+        let bad = |error: &dyn std::fmt::Display| Error::bad_file(&file, format!("not a tokenizer: {error}"));
+        let inner = without_panic(|| tokenizers::Tokenizer::from_file(&file))
+            .map_err(|panic| bad(&panic))?
+            .map_err(|error| bad(&error))?;
         let mut end_ids = eos_token_ids(&folder.join("generation_config.json"), "/eos_token_id")?;
         for key in ["/eos_token_id", "/text_config/eos_token_id"] {
             if end_ids.is_empty() {
@@ -124,8 +127,10 @@ impl Tokenizer {
             self.inner.get_model().tokenize_in_pretokenized(&mut parts, None)?;
             self.inner.post_process(parts.into_encoding(None, 0, OffsetType::None)?, None, add_special)
         };
-        let encoding =
-            encode().map_err(|error| Error::BadArgument(format!("the text cannot be tokenized: {error}")))?;
+        let failed = |error: &dyn std::fmt::Display| format!("the text cannot be tokenized: {error}");
+        let encoding = without_panic(encode)
+            .map_err(|panic| Error::BadModel(failed(&panic)))?
+            .map_err(|error| Error::BadArgument(failed(&error)))?;
         Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
     }
 
@@ -156,6 +161,11 @@ impl Tokenizer {
     pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
         &self.inner
     }
+}
+
+/// `tokenizers` panics on some broken files, when it reads them or only when it uses them.
+fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Error::from_panic(&*payload))
 }
 
 fn missing(folder: &Path) -> Error {
