@@ -101,7 +101,15 @@ fn mlx_c_sources() -> PathBuf {
 /// Cargo builds in one target folder: clippy, other features, a change of src/ffi.
 fn compiled_once(root: &Path, out: &Path, mlx: &Path, mlx_c: &Path) -> PathBuf {
     let mut made_from = DefaultHasher::new();
-    (include_str!("build.rs"), mlx, mlx_c, modified(&mlx.join("lib/libmlx.so"))).hash(&mut made_from);
+    println!("cargo:rerun-if-changed=src/mlx/mapped.cpp");
+    (
+        include_str!("build.rs"),
+        include_str!("src/mlx/mapped.cpp"),
+        mlx,
+        mlx_c,
+        modified(&mlx.join("lib/libmlx.so")),
+    )
+        .hash(&mut made_from);
     (env::var("TARGET").unwrap(), env::var("OPT_LEVEL").unwrap()).hash(&mut made_from);
     let made = target_dir(out).join("mlx").join(format!("c-{:016x}", made_from.finish()));
     if !made.exists() {
@@ -128,6 +136,7 @@ fn compile_mlx_c(mlx: &Path, mlx_c: &Path) {
         .cpp(true)
         .std("c++20")
         .files(sources)
+        .file("src/mlx/mapped.cpp")
         .include(mlx_c)
         .include(mlx.join("include"))
         .flag("-fvisibility=hidden")

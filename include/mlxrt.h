@@ -309,6 +309,13 @@ typedef struct mlxrt_load_options {
     mlxrt_progress_callback progress;
     // Passed to progress.
     void *user_data;
+    // Non-zero: read the weights into memory of the process's own. By default, on the CPU, those that are
+    // computed with as they are stored (quantised ones) stay in their files, mapped: loading takes
+    // no time, processes share them, and mlxrt_memory_active does not count them; but who shortens
+    // such a file while the model is loaded ends the process. Replacing it is fine.
+    int32_t no_mmap;
+    // Zero.
+    uint32_t reserved;
 } mlxrt_load_options;
 
 // What mlxrt_model_info tells.

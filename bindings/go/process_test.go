@@ -1,6 +1,7 @@
 package mlxrt_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -43,7 +44,11 @@ func TestDevices(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
-	model := demo(t)
+	model, err := mlxrt.Load(context.Background(), demoPath(t), mlxrt.WithNoMmap())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer model.Close()
 	if active := mlxrt.GetActiveMemory(); active < model.Info().WeightBytes {
 		t.Errorf("%d bytes are active, the weights have %d", active, model.Info().WeightBytes)
 	}

@@ -134,7 +134,7 @@ fn write(
         )));
     }
     let mut weights =
-        Weights::new(checkpoint::open(source)?, source.to_path_buf(), quantization, options.dtype);
+        Weights::new(checkpoint::open(source, true)?, source.to_path_buf(), quantization, options.dtype);
     make(config, &mut weights)?;
     let taken = weights.into_taken();
 

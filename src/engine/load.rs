@@ -34,7 +34,9 @@ pub(super) fn load(
     let dtype = options.dtype.or((device == Device::Cpu).then_some(Dtype::F32));
     let (tensors, reading) = match gguf::is_gguf(path) {
         true => gguf::Model::open(path)?.tensors(dtype)?,
-        false => (checkpoint::open(path)?, gguf::Reading::default()),
+        false => {
+            (checkpoint::open(path, device == Device::Cpu && !options.no_mmap)?, gguf::Reading::default())
+        }
     };
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);

@@ -110,6 +110,13 @@ pub struct mlxrt_load_options {
     pub progress: mlxrt_progress_callback,
     /// Passed to progress.
     pub user_data: *mut c_void,
+    /// Non-zero: read the weights into memory of the process's own. By default, on the CPU, those that are
+    /// computed with as they are stored (quantised ones) stay in their files, mapped: loading takes
+    /// no time, processes share them, and mlxrt_memory_active does not count them; but who shortens
+    /// such a file while the model is loaded ends the process. Replacing it is fine.
+    pub no_mmap: i32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size; integers, pointers and an optional function.
@@ -164,6 +171,7 @@ pub unsafe extern "C" fn mlxrt_model_load(
             load.dtype = dtype_from(given.dtype)?;
             load.context_length = (given.context_length > 0).then_some(given.context_length);
             load.download = given.download != 0;
+            load.no_mmap = given.no_mmap != 0;
             load.cancel = CANCELS.get_optional(given.cancel)?;
             if let Some(callback) = given.progress {
                 // SAFETY: the caller's function with the caller's data, on the caller's thread.

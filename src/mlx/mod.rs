@@ -6,12 +6,14 @@
 mod array;
 mod error;
 pub mod io;
+mod mapped;
 pub mod memory;
 pub mod ops;
 mod stream;
 mod sys;
 
 pub use array::{Array, Dtype};
+pub use mapped::MappedFile;
 pub use stream::{Device, DeviceInfo, available, default_device, device_info, thread_device, use_device};
 
 use crate::error::Result;

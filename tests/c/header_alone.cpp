@@ -5,7 +5,7 @@
 #include <type_traits>
 
 // What bindings rely on: the sizes of the first version, and enums that are 32 bits wide.
-static_assert(sizeof(mlxrt_load_options) == 48, "mlxrt_load_options");
+static_assert(sizeof(mlxrt_load_options) == 56, "mlxrt_load_options");
 static_assert(sizeof(mlxrt_generate_options) == 96, "mlxrt_generate_options");
 static_assert(sizeof(mlxrt_generate_result) == 80, "mlxrt_generate_result");
 static_assert(sizeof(mlxrt_model_desc) == 88, "mlxrt_model_desc");
