@@ -1,5 +1,6 @@
 //! What the targets share: an allocator that counts, and a folder to put broken files into.
 
+use mlxrt::mlx::memory;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -35,13 +36,17 @@ pub fn panics_may_be_caught() {
     ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
 }
 
-/// Runs what reads `data` and fails if it allocates much more than its size at once: a length that a file
-/// claims must not be believed before the file is seen to be that long.
+/// Runs what reads `data` and fails if it allocates much more than its size, in one piece or, in MLX's
+/// memory, altogether: a length that a file claims must not be believed before the file is seen to be
+/// that long.
 pub fn limited(data: &[u8], times: usize, run: impl FnOnce()) {
     LARGEST.store(0, Relaxed);
+    memory::reset_peak().expect("MLX's counters");
     run();
-    let (largest, limit) = (LARGEST.load(Relaxed), (1 << 20) + times * data.len());
+    let limit = (1 << 20) + times * data.len();
+    let (largest, arrays) = (LARGEST.load(Relaxed), memory::peak().expect("MLX's counters"));
     assert!(largest <= limit, "{largest} bytes at once for {} of input", data.len());
+    assert!(arrays <= limit, "{arrays} bytes of arrays for {} of input", data.len());
 }
 
 /// The demo model.

@@ -106,6 +106,7 @@ impl Model {
         };
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
+        let cancel = options.cancel.clone();
         let worker = worker::start(path.to_path_buf(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
         let text = match &gguf {
@@ -116,6 +117,11 @@ impl Model {
         let loaded = match text {
             Ok(text) => wait_for(&worker, progress).map(|info| (info, text)),
             Err(error) => Err(error),
+        };
+        // Mapped weights are loaded in no time, but a caller who gave up meanwhile wants no model.
+        let loaded = match cancel {
+            Some(cancel) if cancel.is_triggered() => Err(Error::Cancelled),
+            _ => loaded,
         };
         let Worker { commands, closing, running, .. } = worker;
         match loaded {
