@@ -2,6 +2,7 @@
 
 use super::Dims;
 use crate::error::{Error, Result};
+use crate::mlx::Dtype;
 use crate::mlx::ops::{QuantMode, Quantization};
 use crate::nn::{QuantizationConfig, RopeScaling};
 use serde::de::DeserializeOwned;
@@ -53,6 +54,16 @@ impl Config {
     /// A top-level value.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.json.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The floating-point type that config.json says the weights have: `torch_dtype`, or `dtype` in newer
+    /// ones, of the model or of its `text_config`.
+    pub fn dtype(&self) -> Option<Dtype> {
+        let text = self.get("text_config");
+        let values = [Some(&self.json), text].into_iter().flatten();
+        let names = values.flat_map(|object| ["torch_dtype", "dtype"].map(|key| object.get(key)));
+        let name = names.flatten().find_map(Value::as_str)?;
+        [Dtype::F32, Dtype::F16, Dtype::BF16].into_iter().find(|dtype| dtype.to_string() == name)
     }
 
     /// Reads an architecture's arguments; the error names the key.

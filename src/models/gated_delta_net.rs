@@ -70,7 +70,7 @@ impl GatedDeltaNet {
         let [keys, values] = spec.widths();
         let mixed = 2 * keys + values;
         let name = |part: &str| format!("{prefix}.{part}");
-        let rate = weights.take(&name("A_log"), &[heads])?;
+        let rate = weights.take_as_stored(&name("A_log"), &[heads])?;
         let rate = ops::negative(&ops::exp(&ops::astype(&rate, Dtype::F32)?)?)?;
         let mut linear = |part, input, output| Linear::load(weights, &name(part), input, output, false);
         Ok(GatedDeltaNet {

@@ -57,6 +57,8 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         ..dims.attention(Some(rope))
     };
     let (width, eps) = (dims.hidden_size, args.rms_norm_eps);
+    // Their values are too small for the scales of few-bit floats.
+    weights.keep_precise(&["self_attn.o_proj", "mlp.down_proj", "lm_head"]);
     let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
     let mut decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, _, prefix| {
         let name = format!("{prefix}.mlp");

@@ -240,6 +240,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     let args: Args = config.args()?;
     args.check(config)?;
     let kinds = args.kinds(config)?;
+    weights.keep_precise(&["router.proj"]);
     let norm = RmsNorm::load(weights, "model.norm", args.hidden_size, args.rms_norm_eps)?;
     let per_layer_inputs =
         args.per_layer_width().map(|width| PerLayerInputs::load(weights, &args, width)).transpose()?;
