@@ -109,6 +109,9 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("smollm3", smollm3::load),
 ];
 
+/// Those that are published in 8-bit floats with scales, and make 16-bit ones of them.
+const DEQUANTIZES_FP8: [&str; 4] = ["deepseek_v3", "kimi_k2", "ministral3", "mistral3"];
+
 /// How to load a `model_type`.
 pub fn find(config: &Config) -> Result<Load> {
     let wanted = config.model_type()?;

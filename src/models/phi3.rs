@@ -60,7 +60,8 @@ fn rope(config: &Config, args: &Args, dims: &Dims) -> Result<Rope> {
         let expected = format!("a factor that makes an even number of {}, at most 1", dims.head_dim);
         return Err(config.bad("partial_rotary_factor", expected));
     }
-    // Phi keeps the original context beside the scaling.
+    // Of other kinds than longrope and linear mlx-lm warns and drops them; here they hold as config.json
+    // has them. Phi keeps the original context beside the scaling.
     if let Some(scaling) = &mut scaling {
         let nested = scaling.original_max_position_embeddings;
         scaling.original_max_position_embeddings =

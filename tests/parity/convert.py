@@ -20,7 +20,7 @@ import mlx.nn as nn
 import mlx_lm.utils as mlx_lm
 
 import mlx_shim  # noqa: F401
-from case import Case, Config
+from case import Case, Config, rewrite
 from cases import CASES
 from weights import write_model
 
@@ -95,17 +95,9 @@ def make(out: Path) -> None:
         case = replace(find(row.case), name=row.name, dtype=row.dtype, bits=0, overrides={})
         folder = out / row.name / "model"
         write_model(case, 1, folder)
-        file = folder / "config.json"
-        config = merged(json.loads(file.read_text()), row.says)
-        file.write_text(json.dumps(config, indent=2) + "\n")
+        rewrite(folder / "config.json", row.says)
     described = [asdict(row) | {"prompt": PROMPT} for row in ROWS]
     (out / "rows.json").write_text(json.dumps(described, indent=2) + "\n")
-
-
-def merged(config: Config, says: Config) -> Config:
-    """`config` with what `says` has otherwise; None takes a key away."""
-    inner = {k: merged(config[k], v) for k, v in says.items() if isinstance(v, dict)}
-    return {k: v for k, v in (config | says | inner).items() if says.get(k, v) is not None}
 
 
 def load(folder: str, lazy: bool, **_: Any) -> tuple:
