@@ -137,8 +137,18 @@ impl Config {
         }
     }
 
-    /// The windows of the layers that `layer_types` lists; `None`: the layer sees every position.
-    pub fn windows(&self, types: &[String], layers: i32, window: Option<i32>) -> Result<Vec<Option<i32>>> {
+    /// The window of each layer: those that `layer_types` calls sliding, or `slides` where it is missing,
+    /// have one. `None`: the layer sees every position.
+    pub fn windows(
+        &self,
+        types: Option<&[String]>,
+        layers: i32,
+        window: Option<i32>,
+        slides: impl Fn(i32) -> bool,
+    ) -> Result<Vec<Option<i32>>> {
+        let Some(types) = types else {
+            return Ok((0..layers).map(|layer| window.filter(|_| slides(layer))).collect());
+        };
         if i32::try_from(types.len()) != Ok(layers) {
             return Err(self.bad("layer_types", format!("`num_hidden_layers` ({layers}) names")));
         }
@@ -268,7 +278,8 @@ mod tests {
         let read = |json: Value| Config::new(Path::new("config.json"), json).quantization();
         let published =
             |kind: &str, said: Value| read(json!({"model_type": kind, "quantization_config": said}));
-        let nested = json!({"model_type": "mistral3", "text_config": {"quantization_config": {"quant_method": "mxfp4"}}});
+        let inside = json!({"quantization_config": {"quant_method": "mxfp4"}});
+        let nested = json!({"model_type": "mistral3", "text_config": inside});
         assert_eq!(read(nested).unwrap().default, Quantization::new(QuantMode::Mxfp4, 32, 4));
         let fp8 = json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
         assert!(published("deepseek_v3", fp8.clone()).unwrap().default.is_none());

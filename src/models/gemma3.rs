@@ -70,12 +70,9 @@ impl Default for Args {
 impl Args {
     /// The window of each layer.
     fn windows(&self, config: &Config) -> Result<Vec<Option<i32>>> {
-        let window = Some(self.sliding_window);
-        if let Some(types) = &self.layer_types {
-            return config.windows(types, self.num_hidden_layers, window);
-        }
+        let (types, window) = (self.layer_types.as_deref(), Some(self.sliding_window));
         let slides = |layer: i32| (layer + 1) % self.sliding_window_pattern != 0;
-        Ok((0..self.num_hidden_layers).map(|layer| window.filter(|_| slides(layer))).collect())
+        config.windows(types, self.num_hidden_layers, window, slides)
     }
 
     fn rope(&self, slides: bool) -> Result<Rope> {

@@ -77,11 +77,8 @@ impl Args {
 
     /// The window of each layer.
     fn windows(&self, config: &Config) -> Result<Vec<Option<i32>>> {
-        let window = Some(self.sliding_window);
-        match &self.layer_types {
-            Some(types) => config.windows(types, self.num_hidden_layers, window),
-            None => Ok((0..self.num_hidden_layers).map(|layer| window.filter(|_| layer % 2 == 0)).collect()),
-        }
+        let (types, window) = (self.layer_types.as_deref(), Some(self.sliding_window));
+        config.windows(types, self.num_hidden_layers, window, |layer| layer % 2 == 0)
     }
 }
 

@@ -7,6 +7,7 @@ mod cohere2;
 mod config;
 mod decoder;
 mod deepseek_v3;
+mod dense;
 mod gated_delta_net;
 mod gemma2;
 mod gemma3;

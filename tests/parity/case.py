@@ -45,7 +45,7 @@ class Case:
 def merged(config: Config, says: Config) -> Config:
     """`config` with what `says` has otherwise; None takes a key away."""
     inner = {k: merged(config.get(k, {}), v) for k, v in says.items() if isinstance(v, dict)}
-    return {k: v for k, v in (config | says | inner).items() if says.get(k, v) is not None}
+    return {k: v for k, v in (config | says | inner).items() if k not in says or v is not None}
 
 
 def rewrite(file: Path, says: Config) -> None:
