@@ -144,11 +144,10 @@ fn write(
     let mut taken = weights.into_taken();
 
     let tensors = std::mem::take(&mut taken.tensors);
-    let mut plan =
-        Plan { wanted: options.quantization, stored, taken: &taken, formats: Map::new(), count: 0 };
+    let mut plan = Plan { wanted: options.quantization, stored, taken: &taken, formats: Map::new() };
     let tensors = tensors.into_iter().map(|(name, array)| plan.add(name, array));
     let tensors: Vec<Tensor> = tensors.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-    if plan.stored.default.is_some() && plan.wanted.is_some() && plan.count == 0 {
+    if plan.stored.default.is_some() && plan.wanted.is_some() && plan.formats.is_empty() {
         return Err(Error::BadArgument(format!(
             "{}: is quantised already; quantising starts from floating-point weights",
             config.file().display()
@@ -167,10 +166,8 @@ struct Plan<'a> {
     /// What the source says of its own matrices. Those that are quantised stay as they are.
     stored: QuantizationConfig,
     taken: &'a Taken,
-    /// Layers with a format of their own.
+    /// Of matrices that are quantised here, those whose format is not what config.json says of all.
     formats: Map<String, Value>,
-    /// Matrices that are quantised here.
-    count: usize,
 }
 
 impl Plan<'_> {
@@ -190,7 +187,6 @@ impl Plan<'_> {
         if own != wanted || self.stored.default.is_some() {
             self.formats.insert(layer.to_string(), setting(own));
         }
-        self.count += 1;
         let Quantized { packed, scales, biases, .. } = ops::quantize(&array, own)?;
         let part = |kind: &str, array| Tensor { name: format!("{layer}.{kind}"), array };
         let mut parts = vec![part("weight", packed), part("scales", scales)];

@@ -156,3 +156,19 @@ pub fn weighted_sum(outputs: &Array, weights: &Array) -> Result<Array> {
     let product = ops::multiply(outputs, &ops::expand_dims(weights, -1)?)?;
     ops::astype(&ops::sum(&product, -2, false)?, outputs.dtype())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::QuantizationConfig;
+
+    #[test]
+    fn gate_and_up_of_another_shape_are_refused() {
+        let both = ops::zeros(&[2, 3, 4], Dtype::F32).unwrap();
+        let tensors = [("mlp.experts.gate_up_proj".to_string(), (both, "file".into()))].into();
+        let mut weights = Weights::new(tensors, "folder".into(), QuantizationConfig::default(), None);
+        let split = Experts::split(&mut weights, "mlp.experts", "mlp.switch_mlp", [2, 2, 4]);
+        let message = split.unwrap_err().to_string();
+        assert!(message.contains("gate_up_proj` has shape [2, 3, 4], expected [2, 4, 4]"), "{message}");
+    }
+}
