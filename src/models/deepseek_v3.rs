@@ -2,11 +2,12 @@
 //! whose cache holds one short latent vector a position for all heads; many small experts, chosen from
 //! the best groups of them by scores with a balancing bias, next to shared ones.
 
-use super::decoder::Decoder;
-use super::latent_attention::{LatentAttention, LatentSpec};
-use super::moe::{Balanced, Moe, Routing, SharedExpert};
-use super::pre_norm::PreNorm;
-use super::{Config, Dims, Model, published};
+use super::parts::decoder::Decoder;
+use super::parts::latent_attention::{LatentAttention, LatentSpec};
+use super::parts::moe::{Balanced, Moe, Routing, SharedExpert};
+use super::parts::pre_norm::PreNorm;
+use super::parts::published;
+use super::{Config, Dims, Model};
 use crate::error::{Error, Result};
 use crate::mlx::ops;
 use crate::nn::{Activation, Experts, Linear, Mlp, Module, RmsNorm, Rope, RopeScaling, Weights};

@@ -2,8 +2,8 @@
 //! base, every `sliding_window_pattern`th layer global; norms before and after each block, stored
 //! as `weight - 1`; embeddings scaled by the root of their width.
 
-use super::decoder::Decoder;
-use super::sandwich::{Sandwich, SandwichNorms};
+use super::parts::decoder::Decoder;
+use super::parts::sandwich::{Sandwich, SandwichNorms};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};

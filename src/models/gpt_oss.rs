@@ -1,9 +1,9 @@
 //! gpt-oss (OpenAI 2025): experts with biases, stored in 4-bit floats, and a clipped activation;
 //! attention with biases and a learned sink for every head, every second layer with a short window.
 
-use super::decoder::Decoder;
-use super::moe::{Moe, Routing};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::moe::{Moe, Routing};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Dtype, ops};

@@ -1,8 +1,8 @@
 //! Granite 3 (IBM 2024): Llama with a factor on embeddings, scores, residual branches and logits
 //! (maximal update parametrisation, Yang et al. 2022).
 
-use super::dense::{Defaults, Dense};
-use super::pre_norm::PreNorm;
+use super::parts::dense::{Defaults, Dense};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Model};
 use crate::error::Result;
 use crate::nn::Weights;

@@ -1,7 +1,7 @@
 //! Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), 3.1's rope scaling included, and Mistral
 //! (Jiang et al. 2023). Layers that `layer_types` calls sliding see the last `sliding_window` positions.
 
-use super::dense::{Defaults, Dense};
+use super::parts::dense::{Defaults, Dense};
 use super::{Config, Model};
 use crate::error::Result;
 use crate::nn::{AttentionSpec, Weights};

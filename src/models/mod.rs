@@ -5,34 +5,26 @@
 
 mod cohere2;
 mod config;
-mod decoder;
 mod deepseek_v3;
-mod dense;
-mod gated_delta_net;
 mod gemma2;
 mod gemma3;
 mod gemma4;
 mod glm4;
 mod gpt_oss;
 mod granite;
-mod latent_attention;
 mod lfm2;
 mod llama;
 mod ministral3;
 mod mistral3;
 mod mixtral;
-mod moe;
 mod olmo2;
 mod olmo3;
+mod parts;
 mod phi3;
-mod post_norm;
-mod pre_norm;
-mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
-mod sandwich;
 mod smollm3;
 
 pub use config::Config;

@@ -1,8 +1,8 @@
 //! OLMo 2 (OLMo Team 2025): norms behind each block instead of before, and over all queries and keys
 //! of a position together.
 
-use super::dense::{Defaults, Dense};
-use super::post_norm::PostNorm;
+use super::parts::dense::{Defaults, Dense};
+use super::parts::post_norm::PostNorm;
 use super::{Config, Model};
 use crate::error::Result;
 use crate::nn::{QkNorms, Weights};

@@ -1,8 +1,8 @@
 //! OLMo 3 (OLMo Team 2025): OLMo 2 with sliding windows but in every fourth layer, which alone takes
 //! part in the stretching of positions.
 
-use super::dense::{Defaults, Dense};
-use super::post_norm::PostNorm;
+use super::parts::dense::{Defaults, Dense};
+use super::parts::post_norm::PostNorm;
 use super::{Config, Model};
 use crate::error::Result;
 use crate::nn::{AttentionSpec, QkNorms, Rope, Weights};

@@ -1,8 +1,8 @@
 //! Phi 3 and Phi 4 (Abdin et al. 2024): Llama with q, k and v in one matrix, gate and up in another,
 //! and LongRoPE, which may turn a part of each head only.
 
-use super::decoder::Decoder;
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, RopeScaling, Weights};

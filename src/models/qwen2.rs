@@ -1,7 +1,7 @@
 //! Qwen 2 and 2.5 (Yang et al. 2024), and the DeepSeek R1 distills made from them: Llama with biases on
 //! queries, keys and values.
 
-use super::dense::{Defaults, Dense};
+use super::parts::dense::{Defaults, Dense};
 use super::{Config, Model};
 use crate::error::Result;
 use crate::nn::Weights;

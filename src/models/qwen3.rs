@@ -1,6 +1,6 @@
 //! Qwen 3 (Yang et al. 2025): Llama with norms on every query and key head.
 
-use super::dense::{Defaults, Dense};
+use super::parts::dense::{Defaults, Dense};
 use super::{Config, Model};
 use crate::error::Result;
 use crate::nn::{QkNorms, Weights};

@@ -2,10 +2,10 @@
 //! fixed size, every `full_attention_interval`th is attention whose output is gated
 //! and whose heads turn in a part of their dimensions. Dense, or with experts beside a shared one.
 
-use super::decoder::{Block, Decoder};
-use super::gated_delta_net::{GatedDeltaNet, GatedDeltaSpec};
-use super::moe::{Moe, Routing, SharedExpert};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::{Block, Decoder};
+use super::parts::gated_delta_net::{GatedDeltaNet, GatedDeltaSpec};
+use super::parts::moe::{Moe, Routing, SharedExpert};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::ops;

@@ -1,8 +1,8 @@
 //! Qwen 3's mixtures of experts (Yang et al. 2025): Qwen 3 with experts in some or all layers.
 
-use super::decoder::Decoder;
-use super::moe::{Moe, Routing};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::moe::{Moe, Routing};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::ops;

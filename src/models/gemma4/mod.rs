@@ -9,8 +9,8 @@ mod experts;
 mod layer;
 mod per_layer;
 
-use super::decoder::Decoder;
 use super::gemma3::{RopeParameters, text_config};
+use super::parts::decoder::Decoder;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};

@@ -9,7 +9,7 @@ use crate::nn::{Experts, Linear, Mlp, Module, weighted_sum};
 type TopK = fn(&Array, i32) -> Result<(Array, Array)>;
 
 /// How the router's logits choose experts and become their weights.
-pub(super) enum Routing {
+pub enum Routing {
     /// Softmax over all experts; if `normalise`, those of the chosen ones are made to sum to 1 again.
     Softmax { normalise: bool },
     /// Softmax over the chosen ones.
@@ -20,7 +20,7 @@ pub(super) enum Routing {
 
 /// DeepSeek V3's routing (DeepSeek-AI 2024, section 2.1.2): a sigmoid for each expert, and a bias that
 /// spreads the load.
-pub(super) struct Balanced {
+pub struct Balanced {
     /// Added to the scores when experts are chosen, but not to their weights.
     pub bias: Array,
     /// Groups of experts, and those of them that a token's experts are chosen from.
@@ -61,7 +61,7 @@ impl Balanced {
 }
 
 /// The expert that every token uses.
-pub(super) struct SharedExpert {
+pub struct SharedExpert {
     pub mlp: Mlp,
     /// One number a token, whose sigmoid is its weight; `None`: 1.
     pub gate: Option<Linear>,
@@ -78,7 +78,7 @@ impl Module for SharedExpert {
 }
 
 /// Router and experts.
-pub(super) struct Moe {
+pub struct Moe {
     pub router: Linear,
     pub experts: Experts,
     /// Experts a token.

@@ -9,7 +9,7 @@ use crate::nn::{Cache, HeadLinear, Linear, Masks, Module, RmsNorm, Rope, Weights
 
 /// The shape of such a block.
 #[derive(Debug, Clone)]
-pub(super) struct LatentSpec {
+pub struct LatentSpec {
     /// Width of the residual stream.
     pub width: i32,
     pub heads: i32,
@@ -30,7 +30,7 @@ pub(super) struct LatentSpec {
 }
 
 /// An attention block.
-pub(super) struct LatentAttention {
+pub struct LatentAttention {
     spec: LatentSpec,
     /// To the queries' latent vector.
     q_latent: Option<(Linear, RmsNorm)>,

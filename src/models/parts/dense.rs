@@ -1,9 +1,9 @@
 //! What the families that are built like Llama share: one reading of config.json, one rotary embedding and
 //! one gated feed-forward part for all layers.
 
+use super::super::{Config, Dims, Model};
 use super::decoder::Decoder;
 use super::pre_norm::PreNorm;
-use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
@@ -31,7 +31,7 @@ struct Args {
 }
 
 /// What holds where config.json says nothing.
-pub(super) struct Defaults {
+pub struct Defaults {
     /// Keys that it must have in this family.
     pub required: &'static [&'static str],
     /// The rotary base; `None`: config.json must have it.
@@ -48,7 +48,7 @@ impl Defaults {
 }
 
 /// A model as config.json describes it. A family changes what it has otherwise, and loads it.
-pub(super) struct Dense {
+pub struct Dense {
     pub dims: Dims,
     /// Of all norms.
     pub eps: f32,
