@@ -28,7 +28,7 @@ type ConvertConfig struct {
 	Mode     QuantMode                // what weight matrices are stored in; QuantNone leaves them dense
 	Bits     int                      // bits of a quantised weight; 0: 4, or 8 for QuantMXFP8
 	Group    int                      // weights that share a scale; 0: 64 for QuantAffine, else the mode's own
-	DType    DType                    // of what is not quantised; DTypeAuto: as it is
+	DType    DType                    // of what is not quantised; DTypeAuto: what config.json says
 	Progress func(done, total uint64) // told of the bytes written so far and in all
 }
 

@@ -24,7 +24,8 @@ pub struct mlxrt_convert_options {
     /// Weights that share a scale; 0: 64 for AFFINE, 32 for MXFP4 and MXFP8, 16 for NVFP4. Only AFFINE
     /// has a choice: 32, 64, 128.
     pub quant_group: u32,
-    /// The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: as it is in the source.
+    /// The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: what config.json says, or as it is in the
+    /// source if that says nothing.
     pub dtype: i32,
     /// Stops converting from another thread; may be NULL.
     pub cancel: *const mlxrt_cancel,
@@ -50,19 +51,19 @@ pub unsafe extern "C" fn mlxrt_convert_options_default(
     guard(|| unsafe { set_default(options, size) })
 }
 
-/// Reads the model folder `source`, whose weights are floating-point numbers, and writes the new folder
-/// `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so, and
-/// copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
-/// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices whose rows do not
-/// divide by the group stay dense; routers of experts keep 8 bits. Blocks until done; needs memory for
-/// one tensor at a time.
+/// Reads the model `source`, a folder or `org/name` of one in the Hugging Face cache, and writes the new
+/// folder `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so,
+/// and copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
+/// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices that are quantised
+/// already stay as they are; those whose rows do not divide by the group stay dense; routers of experts
+/// keep 8 bits. Blocks until done; needs memory for one tensor at a time.
 ///
-/// Nothing half-written is left: the folder gets its name when it is complete, after an error or a
-/// cancel it is gone.
+/// The folder gets its name when it is complete. Until then it is called `destination.partial-` and a
+/// random number; after an error or a cancel it is gone, and only a process that is killed leaves it.
 ///
-/// Errors: BAD_ARGUMENT (`destination` is there already, `source` is quantised already, bits and group
-/// that the mode does not have, no room on the disk), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for
-/// mlxrt_model_load, CANCELLED.
+/// Errors: BAD_ARGUMENT (`destination` is there already, all of `source` is quantised already, bits and
+/// group that the mode does not have), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for mlxrt_model_load, IO (no
+/// room on the disk, say), CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_convert(
     source: *const c_char,

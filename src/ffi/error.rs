@@ -62,7 +62,7 @@ pub(super) fn status_of(error: &Error) -> mlxrt_status {
         Error::Closed => MLXRT_STATUS_CLOSED,
         Error::BufferTooSmall(_) => MLXRT_STATUS_BUFFER_TOO_SMALL,
         Error::Mlx(_) => MLXRT_STATUS_MLX,
-        Error::Internal(_) => MLXRT_STATUS_INTERNAL,
+        Error::Io(_) | Error::Internal(_) => MLXRT_STATUS_INTERNAL,
     }
 }
 

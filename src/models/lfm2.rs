@@ -1,8 +1,8 @@
 //! LFM2 (Liquid AI 2025): most layers are short convolutions between two gates computed from the input,
 //! the others attention with norms on every query and key head.
 
-use super::decoder::{Block, Decoder};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::{Block, Decoder};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};

@@ -5,33 +5,26 @@
 
 mod cohere2;
 mod config;
-mod decoder;
 mod deepseek_v3;
-mod gated_delta_net;
 mod gemma2;
 mod gemma3;
 mod gemma4;
 mod glm4;
 mod gpt_oss;
 mod granite;
-mod latent_attention;
 mod lfm2;
 mod llama;
 mod ministral3;
 mod mistral3;
 mod mixtral;
-mod moe;
 mod olmo2;
 mod olmo3;
+mod parts;
 mod phi3;
-mod post_norm;
-mod pre_norm;
-mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
-mod sandwich;
 mod smollm3;
 
 pub use config::Config;
@@ -108,6 +101,9 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("qwen3_moe", qwen3_moe::load),
     ("smollm3", smollm3::load),
 ];
+
+/// Those that are published in 8-bit floats with scales, and make 16-bit ones of them.
+const DEQUANTIZES_FP8: [&str; 4] = ["deepseek_v3", "kimi_k2", "ministral3", "mistral3"];
 
 /// How to load a `model_type`.
 pub fn find(config: &Config) -> Result<Load> {

@@ -78,6 +78,12 @@ impl Linear {
         let bias = if bias { Some(weights.take(&format!("{prefix}.bias"), &[output])?) } else { None };
         Ok(Linear { matrix, bias })
     }
+
+    /// Takes `<prefix>.weight` of a layer that is never quantised and has no bias.
+    pub fn load_dense(weights: &mut Weights, prefix: &str, input: i32, output: i32) -> Result<Self> {
+        let weight = weights.take(&format!("{prefix}.weight"), &[output, input])?;
+        Ok(Linear { matrix: Matrix::Dense(weight), bias: None })
+    }
 }
 
 impl Module for Linear {

@@ -46,6 +46,8 @@ pub struct Taken {
     pub tensors: Vec<(String, Array)>,
     /// The names of those that are dense matrices, without their ".weight".
     pub matrices: HashSet<String>,
+    /// Endings of the names of matrices that keep 8 bits when the others get fewer.
+    pub precise: &'static [&'static str],
     /// What layers computed from their tensors and hold.
     pub derived: Vec<Array>,
     /// Parameters in them, counted before quantisation.
@@ -94,9 +96,9 @@ impl Weights {
         self.tensors.contains_key(&self.full(name))
     }
 
-    /// Whether the checkpoint has any tensor whose whole name begins so.
-    pub fn has_prefix(&self, prefix: &str) -> bool {
-        self.tensors.range(prefix.to_string()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[i32]> {
+        self.tensors.get(&self.full(name)).map(|(tensor, _)| tensor.shape())
     }
 
     /// Gives every tensor the name that `to` returns; the prefix plays no part. For families whose
@@ -281,7 +283,7 @@ impl Weights {
 
     fn fitting(&self, quantization: Quantization, full: &str, shape: &[i32]) -> Result<Quantization> {
         let columns = *shape.last().expect("a matrix");
-        if columns % quantization.group_size == 0 && columns % 32 == 0 {
+        if quantization.divides(columns) {
             return Ok(quantization);
         }
         Err(Error::BadModel(format!(
@@ -301,6 +303,12 @@ impl Weights {
     pub fn derived(&mut self, array: Array) -> Array {
         self.taken.derived.push(array.clone());
         array
+    }
+
+    /// Names matrices, by the endings of their names, that keep 8 bits when a conversion quantises the
+    /// others: small ones that much depends on.
+    pub fn keep_precise(&mut self, endings: &'static [&'static str]) {
+        self.taken.precise = endings;
     }
 
     /// Everything that was taken.

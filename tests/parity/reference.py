@@ -31,7 +31,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import SwitchLinear
 
 import mlx_shim  # noqa: F401
-from case import Case
+from case import Case, rewrite
 from cases import CASES
 from weights import write_model
 
@@ -133,6 +133,7 @@ def make_case(case: Case, folder: Path) -> dict:
         # The float32 run again, now fed the tokens that the native run chose.
         exact = run(load(model_folder, mx.float32), prompt, native.greedy[:DECODE_STEPS])
     save_reference(folder / "reference.safetensors", prompt, native, exact)
+    rewrite(model_folder / "config.json", case.says)
     return describe(case, model_folder, seed, native, exact)
 
 

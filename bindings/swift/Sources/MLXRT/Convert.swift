@@ -22,7 +22,7 @@ public struct ConvertOptions: Sendable {
     public var bits: UInt32
     /// Weights that share a scale. 0: 64 for `affine`, else the mode's own.
     public var group: UInt32
-    /// The type of what is not quantised; `auto`: as it is.
+    /// The type of what is not quantised; `auto`: what config.json says.
     public var dtype: DType
 
     public init(mode: QuantMode = .none, bits: UInt32 = 0, group: UInt32 = 0, dtype: DType = .auto) {
