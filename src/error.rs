@@ -32,6 +32,12 @@ pub enum Error {
     /// The caller's buffer is too small.
     #[error("{0}")]
     BufferTooSmall(String),
+    /// The system refused to write or read a file that is no part of a model.
+    #[error("{0}")]
+    Io(String),
+    /// A download failed: the message says what the other side answered.
+    #[error("{0}")]
+    Network(String),
     /// MLX failed.
     #[error("MLX: {0}")]
     Mlx(String),
