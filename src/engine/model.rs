@@ -2,6 +2,7 @@
 
 use super::chat::{ChatTemplate, Conversation};
 use super::detokenizer::Detokenizer;
+use super::load::read_config;
 use super::options::{GenerateOptions, LoadOptions, ModelInfo, check_ids};
 use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
@@ -10,7 +11,6 @@ use super::worker::{self, Command, Loading, Worker};
 use super::{Cancel, Encoding, Tokenizer, gguf, hub};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
-use crate::models::Config;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,17 +96,14 @@ impl Model {
             return Err(Error::Cancelled);
         }
         let path = &*hub::locate(path, &options, progress)?;
-        let gguf = if gguf::is_gguf(path) { Some(gguf::Model::open(path)?) } else { None };
+        let gguf = gguf::Model::open_if(path)?.map(Arc::new);
         if gguf.is_none() && !path.is_dir() {
             return Err(Error::NotFound(format!("{}: neither a folder nor a GGUF file", path.display())));
         }
-        let config = match &gguf {
-            Some(gguf) => gguf.config()?,
-            None => Config::read(&path.join("config.json"))?,
-        };
+        let config = read_config(path, gguf.as_deref())?;
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
-        let worker = worker::start(path.to_path_buf(), config, options)?;
+        let worker = worker::start(path.to_path_buf(), gguf.clone(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
         let text = match &gguf {
             Some(gguf) => gguf.text(),

@@ -34,7 +34,7 @@ mod qwen3_moe;
 mod sandwich;
 mod smollm3;
 
-pub use config::Config;
+pub use config::{Config, MAX_SIZE};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
