@@ -41,6 +41,8 @@ unsafe impl Sized for mlxrt_convert_options {
 }
 
 /// Fills options with their defaults. `size` is sizeof(mlxrt_convert_options).
+///
+/// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_convert_options_default(
     options: *mut mlxrt_convert_options,
@@ -57,12 +59,12 @@ pub unsafe extern "C" fn mlxrt_convert_options_default(
 /// divide by the group stay dense; routers of experts keep 8 bits. Blocks until done; needs memory for
 /// one tensor at a time.
 ///
-/// Nothing half-written is left: the folder gets its name when it is complete, after an error or a
-/// cancel it is gone.
+/// The folder gets its name when it is complete; after an error or a cancel nothing of it is left. A
+/// process that is killed meanwhile leaves a folder beside it with `.partial-` in its name.
 ///
 /// Errors: BAD_ARGUMENT (`destination` is there already, `source` is quantised already, bits and group
-/// that the mode does not have, no room on the disk), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for
-/// mlxrt_model_load, CANCELLED.
+/// that the mode does not have), IO (the system refused to write: no room on the disk, say), NOT_FOUND,
+/// BAD_MODEL, UNSUPPORTED as for mlxrt_model_load, CANCELLED, OUT_OF_MEMORY, MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_convert(
     source: *const c_char,
