@@ -103,6 +103,7 @@ impl Model {
         let config = read_config(path, gguf.as_deref())?;
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
+        let cancel = options.cancel.clone();
         let worker = worker::start(path.to_path_buf(), gguf.clone(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
         let text = match &gguf {
@@ -111,7 +112,7 @@ impl Model {
                 .and_then(|tokenizer| Ok((ChatTemplate::load(path, &tokenizer)?, tokenizer))),
         };
         let loaded = match text {
-            Ok(text) => wait_for(&worker, progress).map(|info| (info, text)),
+            Ok(text) => wait_for(&worker, cancel.as_deref(), progress).map(|info| (info, text)),
             Err(error) => Err(error),
         };
         let Worker { commands, closing, running, .. } = worker;
@@ -232,11 +233,19 @@ impl Drop for Model {
     }
 }
 
-fn wait_for(worker: &Worker, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<ModelInfo> {
+fn wait_for(
+    worker: &Worker,
+    cancel: Option<&Cancel>,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<ModelInfo> {
     loop {
         match worker.loading.recv() {
             Ok(Loading::Progress(done, total)) if progress(done, total) => {}
             Ok(Loading::Progress(..)) => return Err(Error::Cancelled),
+            // Mapped weights are there before the first progress is told.
+            Ok(Loading::Ready(_)) if cancel.is_some_and(Cancel::is_triggered) => {
+                return Err(Error::Cancelled);
+            }
             Ok(Loading::Ready(info)) => return Ok(info),
             Ok(Loading::Failed(error)) => return Err(error),
             Err(_) => return Err(Error::Internal("the engine thread ended while loading".into())),

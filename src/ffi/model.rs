@@ -182,6 +182,10 @@ pub unsafe extern "C" fn mlxrt_model_load(
         let mut load = LoadOptions::default();
         let mut progress: Box<dyn FnMut(u64, u64) -> bool> = Box::new(|_, _| true);
         if let Some(given) = unsafe { self::options(options) }? {
+            if given.reserved != 0 {
+                let what = format!("mlxrt_load_options: reserved is {}, expected 0", given.reserved);
+                return Err(Error::BadArgument(what));
+            }
             load.device = device_from(given.device)?;
             load.dtype = dtype_from(given.dtype)?;
             load.context_length = (given.context_length > 0).then_some(given.context_length);
