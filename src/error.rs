@@ -35,6 +35,9 @@ pub enum Error {
     /// The system refused to write or read a file that is no part of a model.
     #[error("{0}")]
     Io(String),
+    /// A download failed: the message says what the other side answered.
+    #[error("{0}")]
+    Network(String),
     /// MLX failed.
     #[error("MLX: {0}")]
     Mlx(String),

@@ -4,7 +4,9 @@
 mod common;
 
 use mlxrt::engine::gguf::{Gguf, config, tokenizer};
-use mlxrt::engine::{Conversation, DiscoverOptions, Encoding, GenerateOptions, LoadOptions, Model, discover};
+use mlxrt::engine::{
+    Conversation, DiscoverOptions, Encoding, GenerateOptions, LoadOptions, Model, ModelEntry, discover,
+};
 use mlxrt::error::{Error, Result};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
@@ -173,19 +175,44 @@ fn the_sound_file_loads_and_answers() {
     }
 }
 
-#[test]
-fn the_sound_file_is_discovered() {
-    let path = write("sound.gguf", &Contents::sound().bytes());
+/// What discovery says of the only file in its folder.
+fn discovered(path: &Path) -> ModelEntry {
     let mut entries = vec![];
     discover(path.parent(), &DiscoverOptions::default(), &mut |entry| {
         entries.push(entry.clone());
         true
     })
     .unwrap();
-    let [entry] = &entries[..] else { panic!("{entries:?}") };
-    assert_eq!((&entry.path, entry.model_type.as_str(), &entry.problem), (&path, "llama", &None));
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries.remove(0)
+}
+
+#[test]
+fn discovery_says_what_loading_says() {
+    let spoilt: [fn(&mut Contents); 5] = [
+        |contents| contents.set("tokenizer.ggml.pre", TEXT, text("odd")),
+        |contents| contents.set("tokenizer.ggml.model", TEXT, text("odd")),
+        |contents| contents.metadata.retain(|(key, ..)| key != "tokenizer.ggml.tokens"),
+        |contents| contents.tensor("blk.0.attn_q.weight").0 = "blk.0.odd.weight".into(),
+        |contents| contents.set("llama.rope.scaling.type", TEXT, text("odd")),
+    ];
+    for spoil in spoilt {
+        let mut contents = Contents::sound();
+        spoil(&mut contents);
+        let path = write(NAME, &contents.bytes());
+        let problem = discovered(&path).problem.map(|error| error.to_string());
+        assert_eq!(problem, load(&path).err().map(|error| error.to_string()));
+        assert!(problem.is_some());
+    }
+}
+
+#[test]
+fn the_sound_file_is_discovered() {
+    let path = write("sound.gguf", &Contents::sound().bytes());
+    let entry = discovered(&path);
+    assert_eq!((&entry.path, entry.architecture.as_str(), &entry.problem), (&path, "llama", &None));
     assert_eq!(entry.weight_bytes, std::fs::metadata(&path).unwrap().len());
-    assert_eq!((entry.quant_mode.as_str(), entry.quant_bits, entry.quant_group), ("affine", 4, 32));
+    assert_eq!((entry.quant_name.as_str(), entry.quant_bits, entry.quant_group), ("affine", 4, 32));
     assert!(entry.context_length > 0);
 }
 

@@ -34,7 +34,7 @@ type ConvertConfig struct {
 
 // Convert reads the model folder source, whose weights are floating-point numbers, and writes the new
 // folder destination with quantised ones, which Load and mlx-lm load. When ctx ends first, it stops
-// with its error; nothing half-written is left.
+// with its error. The folder gets its name when it is complete; after an error nothing of it is left.
 func Convert(ctx context.Context, source, destination string, config ConvertConfig) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -20,8 +20,12 @@ func TestStatus(t *testing.T) {
 		t.Error(got)
 	}
 	err := error(&mlxrt.Error{Status: mlxrt.ErrNotFound, Message: "no such folder"})
-	if !errors.Is(err, mlxrt.ErrNotFound) || errors.Is(err, mlxrt.ErrClosed) || !strings.Contains(err.Error(), "no such folder") {
+	if !errors.Is(err, mlxrt.ErrNotFound) || errors.Is(err, mlxrt.ErrClosed) ||
+		!strings.Contains(err.Error(), "no such folder") {
 		t.Error(err)
+	}
+	if mlxrt.ErrIO.String() != "IO" || mlxrt.ErrNetwork.String() != "NETWORK" {
+		t.Error(mlxrt.ErrIO, mlxrt.ErrNetwork)
 	}
 }
 

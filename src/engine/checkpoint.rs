@@ -61,20 +61,23 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
 fn single_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)
         .map_err(|error| Error::NotFound(format!("{}: {error}", folder.display())))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-        .collect();
-    let is_model =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model"));
-    if files.iter().any(is_model) {
-        files.retain(is_model);
-    }
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    keep_weights(&mut files, |path| path.file_name()?.to_str());
     if files.is_empty() {
         return Err(Error::NotFound(format!("{}: holds no .safetensors file", folder.display())));
     }
     files.sort();
     Ok(files)
+}
+
+/// Keeps those of a folder's files that hold the weights where no index says which do: some repositories
+/// have the same weights in other files too.
+pub(super) fn keep_weights<T>(files: &mut Vec<T>, name: impl Fn(&T) -> Option<&str>) {
+    files.retain(|file| name(file).is_some_and(|name| name.ends_with(".safetensors")));
+    let is_model = |file: &T| name(file).is_some_and(|name| name.starts_with("model"));
+    if files.iter().any(is_model) {
+        files.retain(is_model);
+    }
 }
 
 fn add(tensors: &mut Tensors, file: &Path, map: bool) -> Result<()> {

@@ -1,11 +1,11 @@
 //! The engine thread: it makes the model, gives each request its turn, and takes everything of MLX
 //! down with it.
 
-use super::Cancel;
 use super::load::{LoadedModel, load};
 use super::options::{LoadOptions, ModelInfo};
 use super::task::{Event, Request, Step, Task};
 use super::threads::{self, Running};
+use super::{Cancel, gguf};
 use crate::error::{Error, Result};
 use crate::mlx;
 use crate::models::Config;
@@ -38,7 +38,12 @@ pub(super) struct Worker {
 }
 
 /// Starts the thread, which begins to load at once.
-pub(super) fn start(folder: PathBuf, config: Config, options: LoadOptions) -> Result<Worker> {
+pub(super) fn start(
+    path: PathBuf,
+    gguf: Option<Arc<gguf::Model>>,
+    config: Config,
+    options: LoadOptions,
+) -> Result<Worker> {
     let (command_sender, commands) = channel();
     let (loading_sender, loading) = channel();
     let closing = Arc::new(Cancel::default());
@@ -50,7 +55,9 @@ pub(super) fn start(folder: PathBuf, config: Config, options: LoadOptions) -> Re
             let _ = loading_sender.send(Loading::Progress(done, total));
             !cancelled()
         };
-        let made = catch_unwind(AssertUnwindSafe(|| load(&folder, &config, &options, &progress)));
+        let made =
+            catch_unwind(AssertUnwindSafe(|| load(&path, gguf.as_deref(), &config, &options, &progress)));
+        drop(gguf);
         let loaded = match made.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
             Ok(loaded) => loaded,
             Err(error) => {

@@ -42,6 +42,8 @@ unsafe impl Sized for mlxrt_convert_options {
 }
 
 /// Fills options with their defaults. `size` is sizeof(mlxrt_convert_options).
+///
+/// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_convert_options_default(
     options: *mut mlxrt_convert_options,
@@ -62,8 +64,8 @@ pub unsafe extern "C" fn mlxrt_convert_options_default(
 /// random number; after an error or a cancel it is gone, and only a process that is killed leaves it.
 ///
 /// Errors: BAD_ARGUMENT (`destination` is there already, all of `source` is quantised already, bits and
-/// group that the mode does not have), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for mlxrt_model_load, IO (no
-/// room on the disk, say), CANCELLED.
+/// group that the mode does not have), IO (the system refused to write: no room on the disk, say),
+/// NOT_FOUND, BAD_MODEL, UNSUPPORTED as for mlxrt_model_load, CANCELLED, OUT_OF_MEMORY, MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_convert(
     source: *const c_char,

@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// No size that layers are built from is larger.
+pub const MAX_SIZE: i32 = 1 << 24;
+
 /// A model's config.json.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -97,8 +100,8 @@ impl Config {
 
     /// Checks sizes that layers are built from: a broken config must not become a huge allocation.
     pub fn check_sizes(&self, sizes: &[(&str, i32)]) -> Result<()> {
-        match sizes.iter().find(|(_, size)| !(1..=1 << 24).contains(size)) {
-            Some((key, size)) => Err(self.bad(key, format!("a number from 1 to {}, found {size}", 1 << 24))),
+        match sizes.iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
+            Some((key, size)) => Err(self.bad(key, format!("a number from 1 to {MAX_SIZE}, found {size}"))),
             None => Ok(()),
         }
     }

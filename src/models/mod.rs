@@ -27,7 +27,7 @@ mod qwen3_5;
 mod qwen3_moe;
 mod smollm3;
 
-pub use config::Config;
+pub use config::{Config, MAX_SIZE};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;

@@ -42,7 +42,33 @@ pub struct RopeScaling {
     pub rope_theta: Option<f32>,
 }
 
+/// Both names of those that have two.
+const KINDS: &[&str] = &[
+    "default",
+    "mrope",
+    "linear",
+    "dynamic",
+    "llama3",
+    "yarn",
+    "deepseek_yarn",
+    "longrope",
+    "su",
+    "proportional",
+    "factors",
+];
+
 impl RopeScaling {
+    /// Whether it is of a known kind, which can be told before there are weights.
+    pub fn check_kind(&self) -> Result<()> {
+        match self.kind() {
+            kind if KINDS.contains(&kind) => Ok(()),
+            other => Err(Error::Unsupported(format!(
+                "config.json: `rope_scaling.rope_type` is \"{other}\"; known are {}",
+                KINDS.join(", ")
+            ))),
+        }
+    }
+
     fn kind(&self) -> &str {
         self.r#type.as_deref().or(self.rope_type.as_deref()).unwrap_or("default")
     }
@@ -139,10 +165,7 @@ impl Rope {
                 let scaled = periods(dims, theta).zip(factors).map(|(period, factor)| period * factor);
                 Ok(Rope { frequencies: table(scaled.collect())?, ..plain })
             }
-            other => Err(Error::Unsupported(format!(
-                "config.json: `rope_scaling.rope_type` is \"{other}\"; known are default, linear, dynamic, \
-                 llama3, yarn, longrope, proportional"
-            ))),
+            _ => scaling.check_kind().and(Ok(plain)),
         }
     }
 

@@ -35,7 +35,8 @@ public struct ConvertOptions: Sendable {
 
 extension Model {
     /// Reads a model folder whose weights are floating-point numbers and writes a new folder with
-    /// quantised ones, which `load` and mlx-lm load. Nothing half-written is left.
+    /// quantised ones, which `load` and mlx-lm load. The folder gets its name when it is complete; after
+    /// an error nothing of it is left.
     ///
     /// - Throws: `MLXRTError`, or `CancellationError` when the task is cancelled meanwhile.
     public static func convert(
