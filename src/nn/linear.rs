@@ -41,6 +41,12 @@ impl Matrix {
     pub(super) fn backward(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Dense(weight) => ops::matmul(x, weight),
+            // MLX's CUDA backend has this product for some shapes only.
+            Matrix::Quantized { weight, dtype }
+                if cfg!(not(target_os = "macos")) && thread_device()? == Device::Gpu =>
+            {
+                ops::matmul(x, &ops::dequantize(weight, *dtype)?)
+            }
             Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, false),
         }
     }

@@ -51,6 +51,7 @@ const KINDS: &[&str] = &[
     "llama3",
     "yarn",
     "deepseek_yarn",
+    "telechat3-yarn",
     "longrope",
     "su",
     "proportional",
