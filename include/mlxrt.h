@@ -485,7 +485,7 @@ typedef struct mlxrt_chat_options {
     struct mlxrt_string variables;
     // Non-zero: the text doesn't end where the assistant's answer begins.
     int32_t no_generation_prompt;
-    // Zero.
+    // Zero; anything else is a bad argument.
     uint32_t reserved;
 } mlxrt_chat_options;
 

@@ -8,7 +8,7 @@ use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
 use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
-use super::{Cancel, Encoding, Tokenizer, gguf, hub};
+use super::{Cancel, Tokenizer, gguf, hub};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
 use parking_lot::Mutex;
@@ -143,23 +143,20 @@ impl Model {
 
     /// The text of a conversation, through the chat template.
     pub fn render_chat(&self, conversation: &Conversation) -> Result<String> {
-        let template = self.template.as_ref().ok_or_else(|| {
+        self.template()?.render(conversation)
+    }
+
+    /// The ids of that text, see [`ChatTemplate::encode`].
+    pub fn tokenize_chat(&self, conversation: Conversation, plain_text: bool) -> Result<Vec<i32>> {
+        self.template()?.encode(&self.tokenizer, conversation, plain_text)
+    }
+
+    fn template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().ok_or_else(|| {
             Error::Unsupported(
                 "the model has no chat template (chat_template.jinja, or tokenizer_config.json's)".into(),
             )
-        })?;
-        template.render(conversation)
-    }
-
-    /// The ids of that text. With `plain_text`, special tokens written in messages, tools and variables
-    /// are text; only those of the template itself are special.
-    pub fn tokenize_chat(&self, mut conversation: Conversation, plain_text: bool) -> Result<Vec<i32>> {
-        // The template writes the special tokens itself, so none are added.
-        if !plain_text {
-            return self.tokenizer.encode(&self.render_chat(&conversation)?, Encoding::default());
-        }
-        conversation.for_each_text(&|text| self.tokenizer.mark(text))?;
-        self.tokenizer.encode_marked(&self.render_chat(&conversation)?)
+        })
     }
 
     /// Ends everything under way with [`Error::Closed`], frees the model and waits until it is gone.

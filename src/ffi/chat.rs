@@ -45,7 +45,7 @@ pub struct mlxrt_chat_options {
     pub variables: mlxrt_string,
     /// Non-zero: the text doesn't end where the assistant's answer begins.
     pub no_generation_prompt: i32,
-    /// Zero.
+    /// Zero; anything else is a bad argument.
     pub reserved: u32,
 }
 
@@ -137,6 +137,9 @@ unsafe fn read_conversation(
     }
     let mut conversation = Conversation::new(pairs);
     let Some(chat) = (unsafe { options(chat) })? else { return Ok(conversation) };
+    if chat.reserved != 0 {
+        return Err(Error::BadArgument("mlxrt_chat_options: reserved is not zero".into()));
+    }
     if let Some(messages) = unsafe { json(chat.messages, "messages", "a list of objects") }? {
         if !given.is_empty() {
             return Err(Error::BadArgument("messages are given twice: as structs and as JSON".into()));
