@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// No size that layers are built from is larger.
 pub const MAX_SIZE: i32 = 1 << 24;
 
+/// No model has more layers.
+const MAX_LAYERS: i32 = 1 << 12;
+
 /// A model's config.json.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -106,11 +109,22 @@ impl Config {
         }
     }
 
+    /// Checks the number of layers, which decides how long lists are made before any weights are seen.
+    pub fn check_layers(&self, layers: i32) -> Result<()> {
+        match (1..=MAX_LAYERS).contains(&layers) {
+            true => Ok(()),
+            false => {
+                let expected = format!("a number from 1 to {MAX_LAYERS}, found {layers}");
+                Err(self.bad("num_hidden_layers", expected))
+            }
+        }
+    }
+
     /// [`Config::check_sizes`] of what every architecture has.
     pub fn check_dims(&self, dims: &Dims, intermediate_size: i32) -> Result<()> {
+        self.check_layers(dims.num_layers)?;
         self.check_sizes(&[
             ("vocab_size", dims.vocab_size),
-            ("num_hidden_layers", dims.num_layers),
             ("hidden_size", dims.hidden_size),
             ("intermediate_size", intermediate_size),
             ("num_attention_heads", dims.num_heads),
@@ -149,6 +163,7 @@ impl Config {
         window: Option<i32>,
         slides: impl Fn(i32) -> bool,
     ) -> Result<Vec<Option<i32>>> {
+        self.check_layers(layers)?;
         let Some(types) = types else {
             return Ok((0..layers).map(|layer| window.filter(|_| slides(layer))).collect());
         };
