@@ -40,13 +40,17 @@ pub fn panics_may_be_caught() {
 /// memory, altogether: a length that a file claims must not be believed before the file is seen to be
 /// that long.
 pub fn limited(data: &[u8], times: usize, run: impl FnOnce()) {
+    limited_to((1 << 20) + times * data.len(), run);
+}
+
+/// The same with a limit in bytes.
+pub fn limited_to(limit: usize, run: impl FnOnce()) {
     LARGEST.store(0, Relaxed);
     memory::reset_peak().expect("MLX's counters");
     run();
-    let limit = (1 << 20) + times * data.len();
     let (largest, arrays) = (LARGEST.load(Relaxed), memory::peak().expect("MLX's counters"));
-    assert!(largest <= limit, "{largest} bytes at once for {} of input", data.len());
-    assert!(arrays <= limit, "{arrays} bytes of arrays for {} of input", data.len());
+    assert!(largest <= limit, "{largest} bytes at once, {limit} are allowed");
+    assert!(arrays <= limit, "{arrays} bytes of arrays, {limit} are allowed");
 }
 
 /// The demo model.
