@@ -1,45 +1,17 @@
 //! Broken GGUF files: each is an error that names file and key, whatever stands in it, and none makes the
 //! parser allocate more than the file is long, about.
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod common;
 
+use allocations::LARGEST;
 use mlxrt::engine::gguf::{Gguf, config, tokenizer};
 use mlxrt::engine::{
     Conversation, DiscoverOptions, Encoding, GenerateOptions, LoadOptions, Model, ModelEntry, discover,
 };
 use mlxrt::error::{Error, Result};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
-
-/// Remembers the largest allocation of each thread: tests run beside each other.
-struct Watching;
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-fn remember(size: usize) {
-    // A thread that is ending has none.
-    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        remember(layout.size());
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(memory, layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        remember(size);
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Watching = Watching;
 
 /// What stands in a file.
 #[derive(Clone)]

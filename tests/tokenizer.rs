@@ -1,11 +1,12 @@
 //! Tokenizers of every kind against Hugging Face's own code (tests/parity/tokenization.py).
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod common;
 
+use allocations::ALLOCATED;
 use mlxrt::engine::{ChatTemplate, Conversation, Detokenizer, Encoding, Tokenizer};
 use serde::Deserialize;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -250,30 +251,6 @@ fn the_end_of_a_turn_comes_from_all_files_that_name_it() {
         assert!(error.contains("generation_config.json") && error.contains("`eos_token_id`"), "{error}");
     }
 }
-
-thread_local! {
-    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that a thread allocates: text that is decoded again, or copied, shows there.
-struct Counting;
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn the_hundred_thousandth_token_costs_what_the_tenth_costs() {

@@ -15,7 +15,7 @@ import (
 type ModelEntry struct {
 	Path         string    // what loads it: its folder, or its .gguf file
 	ID           string    // what loads it as well if the Hugging Face cache has it: "org/name", perhaps with "@commit"
-	Architecture string    // model_type of config.json, such as "qwen3", or what a .gguf file's architecture is called there
+	Architecture string    // model_type of config.json, such as "qwen3", or what it is called there of a .gguf file
 	DType        DType     // of dense weights by config.json; DTypeAuto: it says none, or another one
 	DTypeName    string    // the same in config.json's words, such as "bfloat16"
 	QuantMode    QuantMode // how weights are quantised; QuantNone: they are not, or in another way

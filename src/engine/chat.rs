@@ -83,22 +83,24 @@ pub struct ChatTemplate {
     special_tokens: Map<String, Value>,
 }
 
+/// The folder in which Hugging Face keeps templates beside the default one.
+pub(super) const TEMPLATES: &str = "additional_chat_templates";
+
 const DEFAULT: &str = "default";
 /// The template that is taken when there are tools.
 const TOOL_USE: &str = "tool_use";
 
 impl ChatTemplate {
-    /// Finds a model's templates where Hugging Face looks for them: chat_template.jinja and
-    /// additional_chat_templates/*.jinja, else `chat_template` of tokenizer_config.json (a text, or a list of
-    /// named ones), else chat_template.json. `None`: it has none.
+    /// Finds a model's templates where Hugging Face looks for them: chat_template.jinja and those in its
+    /// folder for others, else `chat_template` of tokenizer_config.json (a text, or a list of named ones), else
+    /// chat_template.json. `None`: it has none.
     pub fn load(folder: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let mut found = vec![];
         for (name, file) in [
-            (DEFAULT, "chat_template.jinja"),
-            (DEFAULT, "additional_chat_templates/default.jinja"),
-            (TOOL_USE, "additional_chat_templates/tool_use.jinja"),
+            (DEFAULT, folder.join("chat_template.jinja")),
+            (DEFAULT, folder.join(TEMPLATES).join("default.jinja")),
+            (TOOL_USE, folder.join(TEMPLATES).join("tool_use.jinja")),
         ] {
-            let file = folder.join(file);
             match std::fs::read_to_string(&file) {
                 Ok(source) => found.push((name.to_string(), source, file)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

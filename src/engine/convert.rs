@@ -5,8 +5,8 @@
 use super::Cancel;
 use super::options::LoadOptions;
 use super::safetensors_writer::{self as writer, Tensor, io_error};
-use super::{checkpoint, hub, threads};
-use crate::error::{Error, Result};
+use super::{chat, checkpoint, hub, threads};
+use crate::error::{Error, Result, without_panic};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{self, Array, Device, Dtype};
 use crate::models::{self, Config};
@@ -55,10 +55,7 @@ pub fn convert(source: &Path, destination: &Path, options: ConvertOptions, progr
                 let _ = sender.send(Told::Progress(done, total));
                 !stop.is_triggered() && !cancel.as_ref().is_some_and(|cancel| cancel.is_triggered())
             };
-            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                write(&source, &config, &folder, &options, &report)
-            }));
-            let written = written.unwrap_or_else(|payload| Err(Error::from_panic(&*payload)));
+            let written = without_panic(|| write(&source, &config, &folder, &options, &report)).flatten();
             let _ = mlx::memory::clear_cache();
             let _ = sender.send(Told::End(written));
         }
@@ -258,17 +255,14 @@ fn copy_rest(source: &Path, folder: &Path) -> Result<()> {
             Path::new(name).extension().is_some_and(|extension| EXTENSIONS.iter().any(|e| extension == *e));
         wanted && !name.ends_with(".index.json") && name != STALE
     })?;
-    let templates = source.join(CHAT_TEMPLATES);
+    let templates = source.join(chat::TEMPLATES);
     if !templates.is_dir() {
         return Ok(());
     }
-    let copies = folder.join(CHAT_TEMPLATES);
+    let copies = folder.join(chat::TEMPLATES);
     fs::create_dir(&copies).map_err(|error| io_error(&copies, error))?;
     copy_files(&templates, &copies, |name| name.ends_with(".jinja"))
 }
-
-/// Where Hugging Face keeps templates beside the default one.
-const CHAT_TEMPLATES: &str = "additional_chat_templates";
 
 /// Copies the files whose names are wanted and not there yet.
 fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {

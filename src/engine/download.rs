@@ -5,14 +5,13 @@
 //! files are there. What arrived before the connection broke, or before a cancel, is gone on from.
 
 use super::hub::{self, HubCache, ModelId};
-use super::{LoadOptions, checkpoint};
-use crate::error::{Error, Result};
+use super::{LoadOptions, chat, checkpoint};
+use crate::error::{Error, Result, without_panic};
 use crate::models::{self, Config};
 use ring::digest::{self, Context};
 use serde::Deserialize;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -89,8 +88,7 @@ pub(super) fn download(
     // However the caller leaves, the other thread ends soon, and its locks with it.
     let _stop = StopOnDrop(work.agent.clone());
     let run = move || {
-        let end = catch_unwind(AssertUnwindSafe(|| work.run()));
-        let _ = events.send(Event::End(end.unwrap_or_else(|payload| Err(Error::from_panic(&*payload)))));
+        let _ = events.send(Event::End(without_panic(|| work.run()).flatten()));
     };
     let thread = std::thread::Builder::new().name("mlxrt download".into()).spawn(run);
     thread.map_err(|error| Error::Internal(format!("no thread to download with: {error}")))?;
@@ -369,8 +367,8 @@ fn needed(all: &[Remote]) -> Vec<Remote> {
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     let is_template = |name: &str| {
-        let inside = name.strip_prefix("additional_chat_templates/");
-        inside.is_some_and(|inside| plain(inside) && inside.ends_with(".jinja"))
+        let inside = name.split_once('/').filter(|(folder, _)| *folder == chat::TEMPLATES);
+        inside.is_some_and(|(_, inside)| plain(inside) && inside.ends_with(".jinja"))
     };
     let is_small = |name: &str| {
         let known = name.ends_with(".json") || name.ends_with(".jinja") || name == "tokenizer.model";

@@ -19,7 +19,8 @@ pub struct LoadedModel {
 /// Evaluated together: large enough to keep the disk busy, small enough to cancel soon.
 const BATCH_BYTES: usize = 64 << 20;
 
-/// Loads the weights: of the folder `path`, or of the file that it is. `progress` gets bytes done and in all; false stops.
+/// Loads the weights: of the folder `path`, or of the file that it is. `progress` gets bytes done and in
+/// all; false stops.
 pub(super) fn load(
     path: &Path,
     gguf: Option<&gguf::Model>,

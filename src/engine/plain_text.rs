@@ -1,7 +1,6 @@
 //! Special tokens in what strangers write: found, and kept from being special.
 
-use super::tokenizer::without_panic;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_panic};
 use std::ops::Range as Bytes;
 use tokenizers::tokenizer::normalizer::Range;
 use tokenizers::{AddedVocabulary, NormalizedString, Normalizer, NormalizerWrapper};

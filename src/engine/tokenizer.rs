@@ -2,9 +2,8 @@
 
 use super::Detokenizer;
 use super::plain_text::{SpecialTokens, TEXT_MARK};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_panic};
 use serde_json::{Map, Value};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::{AddedVocabulary, Model as _, OffsetType, PreTokenizer as _};
 
@@ -61,6 +60,7 @@ impl Tokenizer {
             return Err(missing(folder));
         }
         let bad = |error: &dyn std::fmt::Display| Error::bad_file(&file, format!("not a tokenizer: {error}"));
+        // `tokenizers` panics on some broken files, when it reads them or only when it uses them.
         let inner = without_panic(|| tokenizers::Tokenizer::from_file(&file))
             .map_err(|panic| bad(&panic))?
             .map_err(|error| bad(&error))?;
@@ -164,11 +164,6 @@ impl Tokenizer {
     pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
         &self.inner
     }
-}
-
-/// `tokenizers` panics on some broken files, when it reads them or only when it uses them.
-pub(super) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Error::from_panic(&*payload))
 }
 
 fn missing(folder: &Path) -> Error {

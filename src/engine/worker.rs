@@ -6,11 +6,10 @@ use super::options::{LoadOptions, ModelInfo};
 use super::task::{Event, Request, Step, Task};
 use super::threads::{self, Running};
 use super::{Cancel, gguf};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_panic};
 use crate::mlx;
 use crate::models::Config;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -55,10 +54,9 @@ pub(super) fn start(
             let _ = loading_sender.send(Loading::Progress(done, total));
             !cancelled()
         };
-        let made =
-            catch_unwind(AssertUnwindSafe(|| load(&path, gguf.as_deref(), &config, &options, &progress)));
+        let made = without_panic(|| load(&path, gguf.as_deref(), &config, &options, &progress));
         drop(gguf);
-        let loaded = match made.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
+        let loaded = match made.flatten() {
             Ok(loaded) => loaded,
             Err(error) => {
                 give_memory_back();
@@ -87,13 +85,13 @@ fn serve(loaded: &LoadedModel, commands: &Receiver<Command>, closing: &Cancel) {
         for _ in 0..tasks.len() {
             let mut task = tasks.pop_front().expect("counted");
             let model = &*loaded.model;
-            let step = catch_unwind(AssertUnwindSafe(|| task.step(model, closing)));
+            let step = without_panic(|| task.step(model, closing));
             match step {
                 Ok(Step::More) => idle = false,
                 Ok(Step::Waits) => {}
                 Ok(Step::Done) => continue,
-                Err(payload) => {
-                    task.end(Err(Error::from_panic(&*payload)));
+                Err(error) => {
+                    task.end(Err(error));
                     continue;
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::cancel::{CANCELS, mlxrt_cancel};
 use super::error::mlxrt_status;
-use super::model::{dtype_from, mlxrt_progress_callback};
+use super::model::{dtype_from, mlxrt_progress_callback, progress_of};
 use super::panic::guard;
 use super::read::{Sized, options, set_default, text};
 use crate::engine::{ConvertOptions, convert};
@@ -82,18 +82,14 @@ pub unsafe extern "C" fn mlxrt_model_convert(
             return Err(Error::BadArgument("source or destination is empty".into()));
         }
         let mut convert_options = ConvertOptions::default();
-        let mut progress: Box<dyn FnMut(u64, u64) -> bool> = Box::new(|_, _| true);
+        let mut progress = progress_of(None, std::ptr::null_mut());
         if let Some(given) = unsafe { self::options(options) }? {
             convert_options.quantization = quantization_from(&given)?;
             convert_options.dtype = dtype_from(given.dtype)?;
             convert_options.cancel = CANCELS.get_optional(given.cancel)?;
-            if let Some(callback) = given.progress {
-                // SAFETY: the caller's function with the caller's data, on the caller's thread.
-                progress =
-                    Box::new(move |done, total| unsafe { callback(given.user_data, done, total) == 0 });
-            }
+            progress = progress_of(given.progress, given.user_data);
         }
-        convert(Path::new(source), Path::new(destination), convert_options, &mut *progress)
+        convert(Path::new(source), Path::new(destination), convert_options, &mut progress)
     })
 }
 

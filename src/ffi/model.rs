@@ -98,6 +98,15 @@ pub(super) fn quant_mode_of(mode: Option<QuantMode>) -> mlxrt_quant_mode {
 pub type mlxrt_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64) -> i32>;
 
+/// Tells a caller of progress; false asks to stop.
+pub(super) fn progress_of(
+    callback: mlxrt_progress_callback,
+    user_data: *mut c_void,
+) -> impl FnMut(u64, u64) -> bool {
+    // SAFETY: the caller's function with the caller's data, on the caller's thread.
+    move |done, total| callback.is_none_or(|callback| unsafe { callback(user_data, done, total) == 0 })
+}
+
 /// How to load. Zero in any field means its default.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -180,7 +189,7 @@ pub unsafe extern "C" fn mlxrt_model_load(
             return Err(Error::BadArgument("path is empty".into()));
         }
         let mut load = LoadOptions::default();
-        let mut progress: Box<dyn FnMut(u64, u64) -> bool> = Box::new(|_, _| true);
+        let mut progress = progress_of(None, std::ptr::null_mut());
         if let Some(given) = unsafe { self::options(options) }? {
             if given.reserved != 0 {
                 let what = format!("mlxrt_load_options: reserved is {}, expected 0", given.reserved);
@@ -192,13 +201,9 @@ pub unsafe extern "C" fn mlxrt_model_load(
             load.download = given.download != 0;
             load.no_mmap = given.no_mmap != 0;
             load.cancel = CANCELS.get_optional(given.cancel)?;
-            if let Some(callback) = given.progress {
-                // SAFETY: the caller's function with the caller's data, on the caller's thread.
-                progress =
-                    Box::new(move |done, total| unsafe { callback(given.user_data, done, total) == 0 });
-            }
+            progress = progress_of(given.progress, given.user_data);
         }
-        let model = Model::load(Path::new(path), load, &mut *progress)?;
+        let model = Model::load(Path::new(path), load, &mut progress)?;
         let architecture = CString::new(model.info().architecture.as_str()).unwrap_or_default();
         *out = MODELS.insert(Arc::new(Loaded { model, architecture }));
         Ok(())

@@ -1,7 +1,8 @@
-//! The model architectures, one file each, and the registry that finds them by `model_type`.
+//! The model architectures, one file each, and the registry that finds them by `model_type`. What several
+//! of them are made of lies in `parts`.
 //!
-//! To add one: write its file (arguments from config.json, a struct, `forward`) and its line in
-//! [`REGISTRY`].
+//! To add one: write its file (arguments from config.json, and the blocks that are its own) and its line
+//! in [`REGISTRY`].
 
 mod cohere2;
 mod config;
