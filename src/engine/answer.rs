@@ -149,6 +149,12 @@ impl Answer {
         }
     }
 
+    /// Tells the engine that nothing more is wanted.
+    pub fn abandon(&self) {
+        self.shared.abandon();
+        let _ = self.commands.send(Command::Wake);
+    }
+
     fn note(&mut self, cost: Cost) {
         self.summary.prompt_tokens = cost.prompt as u32;
         self.summary.cached_tokens = cost.cached as u32;
@@ -178,7 +184,6 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         // However the caller leaves, a panic of its callback included, the engine stops working.
-        self.shared.abandon();
-        let _ = self.commands.send(Command::Wake);
+        self.abandon();
     }
 }

@@ -4,6 +4,7 @@
 //! work.
 
 mod answer;
+mod batch;
 mod cancel;
 mod chat;
 mod checkpoint;
@@ -37,6 +38,7 @@ mod tokenizer;
 mod worker;
 
 pub use answer::{Finish, Outcome, Summary, Token};
+pub use batch::Classification;
 pub use cancel::Cancel;
 pub use chat::{ChatTemplate, Conversation};
 pub use convert::{ConvertOptions, convert};
