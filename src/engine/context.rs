@@ -1,7 +1,12 @@
 //! A conversation's tokens and what the model remembers of them.
 
+use crate::error::Result;
+use crate::mlx::{self, ops};
 use crate::models::Model;
-use crate::nn::Cache;
+use crate::nn::{Cache, CacheOptions};
+
+/// The most checkpoints that a context keeps.
+const MAX_CHECKPOINTS: usize = 32;
 
 /// Tokens in order, and the caches of those that the model has seen.
 pub(super) struct Context {
@@ -9,17 +14,180 @@ pub(super) struct Context {
     pub ids: Vec<i32>,
     /// How many of them the model has seen.
     pub seen: usize,
+    /// How many of those were prefilled in whole chunks from the beginning: whoever prefills the same
+    /// tokens gets the same caches.
+    pub aligned: usize,
     pub caches: Vec<Cache>,
+    options: CacheOptions,
+    /// Earlier states of layers that can't go back, in order.
+    checkpoints: Vec<Checkpoint>,
+}
+
+/// The caches that can't be rewound as they were behind `seen` tokens; `None`: those that can.
+struct Checkpoint {
+    seen: usize,
+    caches: Vec<Option<Cache>>,
 }
 
 impl Context {
     /// Of nothing.
-    pub fn new(model: &dyn Model) -> Self {
-        Context { ids: vec![], seen: 0, caches: model.new_caches() }
+    pub fn new(model: &dyn Model, options: CacheOptions) -> Result<Self> {
+        Ok(Context {
+            ids: vec![],
+            seen: 0,
+            aligned: 0,
+            caches: new_caches(model, options)?,
+            options,
+            checkpoints: vec![],
+        })
+    }
+
+    /// Of what was stored: the caches have seen all ids but perhaps some of the last.
+    pub fn restore(ids: Vec<i32>, seen: usize, caches: Vec<Cache>, options: CacheOptions) -> Self {
+        Context { ids, seen, aligned: 0, caches, options, checkpoints: vec![] }
+    }
+
+    /// How the caches keep what they hold.
+    pub fn options(&self) -> CacheOptions {
+        self.options
     }
 
     /// Tokens that the model has yet to see.
     pub fn unseen(&self) -> &[i32] {
         &self.ids[self.seen..]
     }
+
+    /// How many tokens at the beginning are those of `ids`.
+    pub fn common(&self, ids: &[i32]) -> usize {
+        self.ids.iter().zip(ids).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Notes that the model has seen the next `length` tokens; `grid`: in a prefill, whose chunks end at
+    /// multiples of so many.
+    pub fn saw(&mut self, length: usize, grid: Option<usize>) -> Result<()> {
+        let begun = self.seen;
+        self.seen += length;
+        let Some(grid) = grid.filter(|_| begun == self.aligned) else { return Ok(()) };
+        self.aligned = self.seen / grid * grid;
+        if self.aligned == self.seen { self.note_checkpoint() } else { Ok(()) }
+    }
+
+    /// Remembers the state of layers that can't go back.
+    fn note_checkpoint(&mut self) -> Result<()> {
+        if self.caches.iter().all(Cache::keeps_all) {
+            return Ok(());
+        }
+        let fork = |cache: &mut Cache| if cache.keeps_all() { Ok(None) } else { cache.fork().map(Some) };
+        let caches = self.caches.iter_mut().map(fork).collect::<Result<_>>()?;
+        self.checkpoints.push(Checkpoint { seen: self.seen, caches });
+        if self.checkpoints.len() > MAX_CHECKPOINTS {
+            // The older half becomes half as dense.
+            let mut index = 0;
+            self.checkpoints.retain(|_| {
+                index += 1;
+                index > MAX_CHECKPOINTS / 2 || index % 2 == 0
+            });
+        }
+        Ok(())
+    }
+
+    /// The most tokens, up to `wanted`, that [`Context::rewind`] can keep the caches of.
+    pub fn reachable(&self, wanted: usize) -> usize {
+        if wanted >= self.seen {
+            return self.seen;
+        }
+        if self.caches.iter().all(|cache| cache.can_rewind(wanted as i32)) {
+            return wanted;
+        }
+        let checkpoint = self.checkpoints.iter().rev().find(|checkpoint| checkpoint.seen <= wanted);
+        checkpoint.map_or(0, |checkpoint| checkpoint.seen)
+    }
+
+    /// Forgets what stands behind `length` tokens. The model may have to see some of those again.
+    pub fn rewind(&mut self, model: &dyn Model, length: usize) -> Result<()> {
+        self.ids.truncate(length);
+        self.rewind_caches(model, length.min(self.seen))
+    }
+
+    /// After a pass that did not come to its end, in which some layers may be ahead of others.
+    pub fn repair(&mut self, model: &dyn Model) -> Result<()> {
+        self.rewind_caches(model, self.seen)
+    }
+
+    fn rewind_caches(&mut self, model: &dyn Model, length: usize) -> Result<()> {
+        let position = match self.caches.iter().all(|cache| cache.can_rewind(length as i32)) {
+            true => length,
+            false => self.restore_checkpoint(model, length)?,
+        };
+        self.caches.iter_mut().try_for_each(|cache| cache.rewind(position as i32))?;
+        self.checkpoints.retain(|checkpoint| checkpoint.seen <= position);
+        self.seen = position;
+        self.aligned = self.aligned.min(position);
+        Ok(())
+    }
+
+    /// Takes the last checkpoint of at most `length` tokens; gives how many it has.
+    fn restore_checkpoint(&mut self, model: &dyn Model, length: usize) -> Result<usize> {
+        let checkpoint = self.checkpoints.iter_mut().rev().find(|checkpoint| checkpoint.seen <= length);
+        let Some(checkpoint) = checkpoint else {
+            self.caches = new_caches(model, self.options)?;
+            return Ok(0);
+        };
+        for (cache, saved) in self.caches.iter_mut().zip(&mut checkpoint.caches) {
+            if let Some(saved) = saved {
+                *cache = saved.fork()?;
+            }
+        }
+        Ok(checkpoint.seen)
+    }
+
+    /// A second one that goes on by itself. What both hold is held once.
+    pub fn fork(&mut self) -> Result<Self> {
+        let fork_all = |caches: &mut Vec<Cache>| caches.iter_mut().map(Cache::fork).collect::<Result<_>>();
+        let caches = fork_all(&mut self.caches)?;
+        let fork = |checkpoint: &mut Checkpoint| {
+            let caches = checkpoint.caches.iter_mut();
+            let caches = caches.map(|cache| cache.as_mut().map(Cache::fork).transpose());
+            Ok(Checkpoint { seen: checkpoint.seen, caches: caches.collect::<Result<_>>()? })
+        };
+        Ok(Context {
+            ids: self.ids.clone(),
+            caches,
+            checkpoints: self.checkpoints.iter_mut().map(fork).collect::<Result<_>>()?,
+            ..*self
+        })
+    }
+
+    /// One that has seen the first `length` tokens and shares nothing with this one.
+    pub fn copy(&mut self, model: &dyn Model, length: usize) -> Result<Self> {
+        let mut copy = self.fork()?;
+        copy.rewind(model, length)?;
+        copy.checkpoints.clear();
+        for cache in &mut copy.caches {
+            *cache = unshared(cache)?;
+        }
+        Ok(copy)
+    }
+
+    /// Every array that is held, by its identity, with its bytes: forks share some.
+    pub fn pieces(&self) -> impl Iterator<Item = (usize, usize)> {
+        let saved = self.checkpoints.iter().flat_map(|checkpoint| checkpoint.caches.iter().flatten());
+        self.caches.iter().chain(saved).flat_map(Cache::pieces)
+    }
+}
+
+/// A cache with the same positions in buffers of its own.
+fn unshared(cache: &Cache) -> Result<Cache> {
+    let mut arrays = cache.arrays()?;
+    for (_, array) in &mut arrays {
+        *array = ops::contiguous(array)?;
+    }
+    mlx::eval(arrays.iter().map(|(_, array)| array))?;
+    Cache::restore(&cache.meta(), arrays)
+}
+
+fn new_caches(model: &dyn Model, options: CacheOptions) -> Result<Vec<Cache>> {
+    let mut caches = model.new_caches();
+    caches.iter_mut().try_for_each(|cache| cache.configure(&options))?;
+    Ok(caches)
 }

@@ -3,7 +3,7 @@
 use super::options::{LoadOptions, ModelInfo};
 use super::{checkpoint, gguf};
 use crate::error::{Error, Result};
-use crate::mlx::{self, Array, Device, Dtype};
+use crate::mlx::{self, Array, Device, Dtype, ops};
 use crate::models::{self, Config};
 use crate::nn::{Taken, Weights};
 use std::path::Path;
@@ -14,6 +14,8 @@ pub struct LoadedModel {
     pub model: Box<dyn models::Model>,
     /// What it says of itself.
     pub info: ModelInfo,
+    /// Tells this model's weights from others'.
+    pub fingerprint: String,
 }
 
 /// Evaluated together: large enough to keep the disk busy, small enough to cancel soon.
@@ -44,6 +46,7 @@ pub(super) fn load(
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
     let model = make(config, &mut weights)?;
     let Taken { tensors, derived, parameters, unused, .. } = weights.into_taken();
+    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
     let arrays: Vec<Array> = tensors.into_iter().map(|(_, array)| array).chain(derived).collect();
     let weight_bytes = evaluate(&arrays, progress)?;
     reading.check()?;
@@ -67,7 +70,51 @@ pub(super) fn load(
         device,
         dtype: arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()).unwrap_or(Dtype::F32),
     };
-    Ok(LoadedModel { model, info })
+    let fingerprint = fingerprint(&info, &names, &arrays)?;
+    Ok(LoadedModel { model, info, fingerprint })
+}
+
+/// Of what the model is and of the names, shapes and types of its weights, with the bytes of a few: a tuned
+/// model differs from its base in every layer.
+fn fingerprint(info: &ModelInfo, names: &[String], arrays: &[Array]) -> Result<String> {
+    /// Weights whose bytes count, and of each so many at the beginning.
+    const SAMPLES: usize = 16;
+    const SAMPLE: i32 = 256;
+    let mut text = format!("{} {} {:?}", info.architecture, info.parameters, info.dtype);
+    for (name, array) in names.iter().zip(arrays) {
+        text += &format!(" {name} {:?} {:?}", array.shape(), array.dtype());
+    }
+    let mut hash = Fnv::default();
+    hash.add(text.as_bytes());
+    for array in arrays.iter().step_by((arrays.len() / SAMPLES).max(1)) {
+        let mut sample = array.clone();
+        while let [first, .., _] = *sample.shape() {
+            // The middle row: padding stands at the ends.
+            sample = ops::squeeze(&ops::slice(&sample, 0, first / 2, first / 2 + 1)?, 0)?;
+        }
+        let length = if sample.shape().is_empty() { 0 } else { sample.dim(0).min(SAMPLE) };
+        if length > 0 {
+            ops::slice(&sample, 0, 0, length)?.with_bytes(|bytes| hash.add(bytes))?;
+        }
+    }
+    Ok(format!("{:016x}", hash.0))
+}
+
+/// The FNV-1a hash (Fowler, Noll and Vo), which is the same in every process.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// What config.json says, or the GGUF file.

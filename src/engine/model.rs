@@ -163,9 +163,14 @@ impl Model {
         let commands = self.commands.clone();
         let answer = Answer::new(self.tokenizer.clone(), &options, shared.clone(), commands, prompt.len());
         let submitted = Instant::now();
-        let request = Request { work, prompt, session: None, options, end_ids, reply, shared, submitted };
+        let session = options.session.as_ref().map(|session| session.to_use(options.whole_conversation));
+        let request = Request { work, prompt, session, options, end_ids, reply, shared, submitted };
         self.commands.send(Command::Submit(Box::new(request))).map_err(|_| Error::Closed)?;
         Ok(answer)
+    }
+
+    pub(super) fn commands(&self) -> &Sender<Command> {
+        &self.commands
     }
 
     /// What the engine is doing.

@@ -1,9 +1,10 @@
 //! What callers choose, and what a model says of itself.
 
-use super::Cancel;
+use super::{Cancel, Session};
 use crate::error::{Error, Result};
 use crate::mlx::ops::Quantization;
 use crate::mlx::{Device, Dtype};
+use crate::nn::CacheOptions;
 use std::sync::Arc;
 
 /// How to load a model.
@@ -32,11 +33,29 @@ pub struct ServingOptions {
     pub max_concurrent: usize,
     /// Requests that may wait; further ones are refused.
     pub max_queue: usize,
+    /// Bytes that requests and idle sessions may take for keys, values and states; `None`: half of the
+    /// device's memory.
+    pub kv_budget: Option<usize>,
+    /// The most bytes that the prefix cache holds besides; 0 switches it off, `None`: an eighth of the
+    /// budget.
+    pub prefix_cache_bytes: Option<usize>,
+    /// Whether generation goes on when the context is full, with so many of the first tokens and the last
+    /// ones remembered; `None`: it ends.
+    pub rotate_keeping: Option<usize>,
+    /// How keys and values are kept; the limit is the context length where `rotate_keeping` is set.
+    pub caches: CacheOptions,
 }
 
 impl Default for ServingOptions {
     fn default() -> Self {
-        ServingOptions { max_concurrent: 32, max_queue: 1024 }
+        ServingOptions {
+            max_concurrent: 32,
+            max_queue: 1024,
+            kv_budget: None,
+            prefix_cache_bytes: None,
+            rotate_keeping: None,
+            caches: CacheOptions::default(),
+        }
     }
 }
 
@@ -86,6 +105,11 @@ pub struct GenerateOptions {
     pub stop_tokens: Vec<i32>,
     /// Strings that end the answer.
     pub stop_strings: Vec<String>,
+    /// The conversation to go on from; `None`: the prompt stands alone.
+    pub session: Option<Arc<Session>>,
+    /// With a session: whether the prompt is the whole conversation, of which the session may hold the
+    /// beginning, or what comes behind it.
+    pub whole_conversation: bool,
     /// Stops generating.
     pub cancel: Option<Arc<Cancel>>,
 }
@@ -98,6 +122,8 @@ impl Default for GenerateOptions {
             ignore_end: false,
             stop_tokens: vec![],
             stop_strings: vec![],
+            session: None,
+            whole_conversation: false,
             cancel: None,
         }
     }

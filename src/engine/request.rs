@@ -2,7 +2,7 @@
 
 use super::answer::Finish;
 use super::options::GenerateOptions;
-use super::session::SessionUse;
+use super::sessions::SessionUse;
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -71,6 +71,11 @@ impl Shared {
     /// Whether the caller has to take tokens first.
     pub fn is_full(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) >= self.lookahead
+    }
+
+    /// Tokens that the caller has not taken.
+    pub fn untaken(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
     }
 
     /// Notes that the caller wants nothing more.

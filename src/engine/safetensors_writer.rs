@@ -37,7 +37,9 @@ pub(super) fn write(
             _ => format!("model-{number:05}-of-{count:05}.safetensors"),
         };
         index.extend(shard.iter().map(|tensor| (tensor.name.clone(), Value::from(name.clone()))));
-        write_file(&folder.join(&name), shard, &mut |bytes| {
+        // mlx-lm takes only files that say so for its own.
+        let origin = HashMap::from([("format".to_string(), "mlx".to_string())]);
+        write_file(&folder.join(&name), shard, origin, &mut |bytes| {
             done += bytes;
             progress(done, total)
         })?;
@@ -62,10 +64,16 @@ fn cut(tensors: Vec<Tensor>, shard_bytes: usize) -> Vec<Vec<Tensor>> {
     shards
 }
 
-fn write_file(path: &Path, tensors: Vec<Tensor>, wrote: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+/// Writes one file with this metadata. `wrote` is told the bytes of each tensor; false stops.
+pub(super) fn write_file(
+    path: &Path,
+    tensors: Vec<Tensor>,
+    metadata: HashMap<String, String>,
+    wrote: &mut dyn FnMut(u64) -> bool,
+) -> Result<()> {
     let failed = |error| io_error(path, error);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-    let mut header = header(&tensors)?;
+    let mut header = header(&tensors, metadata)?;
     // Data begins at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
@@ -79,7 +87,7 @@ fn write_file(path: &Path, tensors: Vec<Tensor>, wrote: &mut dyn FnMut(u64) -> b
     file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)
 }
 
-fn header(tensors: &[Tensor]) -> Result<Vec<u8>> {
+fn header(tensors: &[Tensor], metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let mut end = 0;
     let infos = tensors.iter().map(|Tensor { name, array }| {
         let start = end;
@@ -89,9 +97,7 @@ fn header(tensors: &[Tensor]) -> Result<Vec<u8>> {
         Ok((name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) }))
     });
     let infos = infos.collect::<Result<Vec<_>>>()?;
-    // mlx-lm takes only files that say so for its own.
-    let origin = HashMap::from([("format".to_string(), "mlx".to_string())]);
-    let metadata = Metadata::new(Some(origin), infos)
+    let metadata = Metadata::new(Some(metadata), infos)
         .map_err(|error| Error::Internal(format!("a header that safetensors refuses: {error}")))?;
     serde_json::to_vec(&metadata).map_err(|error| Error::Internal(error.to_string()))
 }

@@ -5,24 +5,51 @@
 use super::Cancel;
 use super::answer::Finish;
 use super::context::Context;
+use super::kv_memory::KvMemory;
 use super::options::ServingOptions;
+use super::prefix_cache::PrefixCache;
 use super::request::Request;
+use super::sessions::{SessionCommand, Sessions};
 use super::stats::{ModelStats, Stats};
 use super::task::Task;
 use crate::error::{Error, Result, without_panic};
 use crate::mlx::{Array, Device, ops, thread_device};
 use crate::models::Model;
-use crate::nn::{Batch, Pass};
+use crate::nn::{Batch, Cache, Pass};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Prompt tokens in one step. On the CPU a chunk is what others' tokens wait for.
-const CHUNK_CPU: usize = 64;
-const CHUNK_GPU: usize = 2048;
+/// How prompts are cut: the most tokens in one step, and the places where a prefill may begin.
+#[derive(Debug, Clone, Copy)]
+struct Chunks {
+    length: usize,
+    grid: usize,
+}
+
+/// On the CPU a chunk is what others' tokens wait for; and prefills that are cut at the same places compute
+/// the same bits.
+const CHUNKS_CPU: Chunks = Chunks { length: 64, grid: 64 };
+const CHUNKS_GPU: Chunks = Chunks { length: 2048, grid: 32 };
+/// Caches that can't be rewound are noted behind each chunk.
+const CHUNKS_GPU_NOTED: Chunks = Chunks { length: 512, grid: 32 };
 
 /// Steps that take longer than this can be interrupted between layers.
 const SLOW_STEP: Duration = Duration::from_millis(30);
+
+/// A request that was not begun with, and what its session holds.
+struct Waiting {
+    request: Request,
+    context: Option<Context>,
+}
+
+impl Waiting {
+    /// Tokens of the prompt, those that stand before it included.
+    fn prompt_tokens(&self) -> usize {
+        let held = self.context.as_ref().filter(|_| self.request.session.is_some_and(|used| !used.whole));
+        held.map_or(0, |context| context.ids.len()) + self.request.prompt.len()
+    }
+}
 
 /// The requests of one model.
 pub(super) struct Scheduler<'m> {
@@ -32,7 +59,11 @@ pub(super) struct Scheduler<'m> {
     closing: &'m Cancel,
     stats: Arc<Stats>,
     on_cpu: bool,
-    waiting: VecDeque<Request>,
+    chunks: Chunks,
+    memory: KvMemory,
+    sessions: Sessions<'m>,
+    prefixes: PrefixCache,
+    waiting: VecDeque<Waiting>,
     running: Vec<Task>,
     /// Whose prompt is first in the next step.
     turn: usize,
@@ -55,14 +86,28 @@ impl<'m> Scheduler<'m> {
         options: ServingOptions,
         closing: &'m Cancel,
         stats: Arc<Stats>,
+        fingerprint: String,
     ) -> Result<Self> {
+        let on_cpu = thread_device()? == Device::Cpu;
+        let rewinds = model.new_caches().iter().all(Cache::keeps_all);
+        let chunks = match (on_cpu, rewinds) {
+            (true, _) => CHUNKS_CPU,
+            (false, true) => CHUNKS_GPU,
+            (false, false) => CHUNKS_GPU_NOTED,
+        };
+        let memory = KvMemory::new(model, options.caches, chunks.length, options.kv_budget)?;
+        let prefix_bytes = options.prefix_cache_bytes.unwrap_or(memory.budget / 8);
         Ok(Scheduler {
             model,
             context_length,
-            options,
             closing,
+            on_cpu,
+            chunks,
+            sessions: Sessions::new(model, options.caches, fingerprint),
+            prefixes: PrefixCache::new(prefix_bytes, chunks.grid, stats.clone()),
+            memory,
+            options,
             stats,
-            on_cpu: thread_device()? == Device::Cpu,
             waiting: VecDeque::new(),
             running: vec![],
             turn: 0,
@@ -75,9 +120,17 @@ impl<'m> Scheduler<'m> {
         let limit = self.options.max_queue;
         if self.waiting.len() >= limit {
             request.refuse(Error::Busy(format!("{limit} requests are waiting, the most that may")));
-        } else {
-            self.waiting.push_back(request);
+            return;
         }
+        match request.session.map(|used| self.sessions.take(used.id)).transpose() {
+            Ok(context) => self.waiting.push_back(Waiting { request, context }),
+            Err(error) => request.refuse(error),
+        }
+    }
+
+    /// Does what is asked of a session.
+    pub fn run_session(&mut self, id: u64, command: SessionCommand) {
+        self.sessions.run(id, command);
     }
 
     /// Computes one step. False: there is nothing to compute before somebody sends something.
@@ -89,6 +142,9 @@ impl<'m> Scheduler<'m> {
         self.stats.update(|stats| {
             stats.waiting = self.waiting.len();
             stats.running = self.running.len();
+            stats.sessions = self.sessions.count();
+            stats.kv_promised = self.promised();
+            stats.kv_budget = self.memory.budget;
         });
         if shares.is_empty() {
             return false;
@@ -111,7 +167,8 @@ impl<'m> Scheduler<'m> {
                 Err(Error::Cancelled) if self.closing.is_triggered() => Err(Error::Closed),
                 Err(error) => Err(error),
             };
-            self.running.remove(task).end(end);
+            let task = self.running.remove(task);
+            self.end(task, end);
         }
         self.stats.update(|stats: &mut ModelStats| {
             stats.steps += 1;
@@ -125,40 +182,142 @@ impl<'m> Scheduler<'m> {
     /// Ends everything, because the model is being freed.
     pub fn close(self) {
         self.running.into_iter().for_each(|task| drop(task.end(Err(Error::Closed))));
-        self.waiting.into_iter().for_each(|request| request.refuse(Error::Closed));
+        self.waiting.into_iter().for_each(|waiting| waiting.request.refuse(Error::Closed));
+    }
+
+    /// Tells the caller, and keeps what the model remembers where it is of use.
+    fn end(&mut self, task: Task, end: Result<Finish>) {
+        let failed = end.is_err();
+        let (session, shared) = (task.request.session, task.request.shared.clone());
+        let mut context = task.end(end);
+        // Nobody waits for what is done here: a failure costs a prefill later.
+        let repaired = if failed { context.repair(self.model) } else { Ok(()) };
+        let kept = match session {
+            _ if repaired.is_err() => Context::new(self.model, self.options.caches).map(Some),
+            None => self.prefixes.put(self.model, context).map(|()| None),
+            Some(_) if self.prefixes.wants(&context) => {
+                let length = context.aligned;
+                let copy = context.copy(self.model, length);
+                copy.and_then(|copy| self.prefixes.put(self.model, copy)).map(|()| Some(context))
+            }
+            Some(_) => Ok(Some(context)),
+        };
+        if let (Some(used), Ok(Some(context))) = (session, kept) {
+            self.sessions.put_back(used.id, context, Some(shared));
+        }
+    }
+
+    fn refuse(&mut self, waiting: Waiting, error: Error) {
+        let Waiting { request, context } = waiting;
+        if let (Some(used), Some(context)) = (request.session, context) {
+            self.sessions.put_back(used.id, context, None);
+        }
+        request.refuse(error);
     }
 
     fn drop_cancelled(&mut self) {
         let (cancelled, waiting): (VecDeque<_>, _) =
-            std::mem::take(&mut self.waiting).into_iter().partition(Request::is_cancelled);
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.request.is_cancelled());
         self.waiting = waiting;
-        cancelled.iter().for_each(|request| request.refuse(Error::Cancelled));
-        let cancelled = self.running.extract_if(.., |task| task.request.is_cancelled());
-        cancelled.for_each(|task| drop(task.end(Err(Error::Cancelled))));
+        cancelled.into_iter().for_each(|waiting| self.refuse(waiting, Error::Cancelled));
+        let cancelled: Vec<_> = self.running.extract_if(.., |task| task.request.is_cancelled()).collect();
+        cancelled.into_iter().for_each(|task| self.end(task, Err(Error::Cancelled)));
     }
 
     /// Begins with requests that waited, in their order.
     fn admit(&mut self) {
         while self.running.len() < self.options.max_concurrent
-            && let Some(mut request) = self.waiting.pop_front()
+            && let Some(waiting) = self.waiting.front()
         {
-            let mut context = Context::new(self.model);
-            context.ids = std::mem::take(&mut request.prompt);
-            if context.ids.len() >= self.context_length {
-                request.refuse(Error::ContextFull(format!(
-                    "the prompt has {} tokens and leaves no room in a context of {}",
-                    context.ids.len(),
+            let prompt = waiting.prompt_tokens();
+            let tokens = prompt.saturating_add(waiting.request.options.max_tokens as usize);
+            let needed = self.memory.needed(tokens.min(self.context_length));
+            let fits = match prompt >= self.context_length {
+                true => Err(Error::ContextFull(format!(
+                    "the prompt has {prompt} tokens and leaves no room in a context of {}",
                     self.context_length
-                )));
-                continue;
+                ))),
+                false => self.memory.admit(needed, self.promised(), self.idle_bytes()),
+            };
+            if let Ok(false) = fits {
+                break;
             }
-            self.running.push(Task::new(request, context, self.context_length));
+            let mut waiting = self.waiting.pop_front().expect("looked at");
+            let context = fits.and_then(|_| self.begin(&mut waiting));
+            match context {
+                Ok(context) => {
+                    let rotates = self.options.caches.limit.is_some();
+                    let room = if rotates { usize::MAX } else { self.context_length };
+                    self.running.push(Task::new(waiting.request, context, room, needed));
+                }
+                Err(error) => self.refuse(waiting, error),
+            }
+        }
+    }
+
+    /// Bytes promised to running requests.
+    fn promised(&self) -> usize {
+        self.running.iter().map(|task| task.promised).sum()
+    }
+
+    /// Bytes that sessions hold which nobody uses, or which wait behind the first in the queue.
+    fn idle_bytes(&self) -> usize {
+        let queued = self.waiting.iter().skip(1).filter_map(|waiting| waiting.context.as_ref());
+        let queued: usize = queued.map(|context| self.memory.needed(context.seen)).sum();
+        queued + self.sessions.idle_bytes(&self.memory)
+    }
+
+    /// The context that a request begins with: it holds the prompt, of which the model has seen what its
+    /// session, the prefix cache or another request has computed before.
+    fn begin(&mut self, waiting: &mut Waiting) -> Result<Context> {
+        let prompt = &waiting.request.prompt;
+        let mut context = match (waiting.context.take(), waiting.request.session) {
+            (Some(mut context), Some(used)) if used.whole => {
+                let common = context.common(prompt).min(prompt.len() - 1);
+                context.rewind(self.model, common)?;
+                context.ids = prompt.clone();
+                context
+            }
+            (Some(mut context), _) => {
+                context.ids.extend(prompt);
+                context
+            }
+            (None, _) => {
+                let mut context = Context::new(self.model, self.options.caches)?;
+                context.ids = prompt.clone();
+                context
+            }
+        };
+        if self.prefixes.is_on()
+            && let Some(known) = self.known_beginning(&context)?
+        {
+            let ids = std::mem::replace(&mut context, known).ids;
+            context.ids = ids;
+        }
+        self.stats.update(|stats| {
+            stats.prompt_tokens += context.ids.len() as u64;
+            stats.cached_tokens += context.seen as u64;
+        });
+        Ok(context)
+    }
+
+    /// A context that has seen more of the same tokens, from the prefix cache or a request under way.
+    fn known_beginning(&mut self, context: &Context) -> Result<Option<Context>> {
+        let usable = self.running.iter().map(|task| self.prefixes.usable(&task.context, &context.ids));
+        let (running, length) = usable.enumerate().max_by_key(|(_, length)| *length).unwrap_or_default();
+        let kept = self.prefixes.longest(&context.ids);
+        if kept.max(length) <= context.seen {
+            return Ok(None);
+        }
+        match kept >= length {
+            true => self.prefixes.take(self.model, &context.ids),
+            false => self.running[running].context.copy(self.model, length).map(Some),
         }
     }
 
     /// Who takes part in the next step: all that decode, and as many prompts as fill a chunk.
     fn shares(&mut self) -> Vec<Share> {
-        let chunk = if self.on_cpu { CHUNK_CPU } else { CHUNK_GPU };
+        let chunk = self.chunks.length;
         let count = self.running.len();
         let mut shares: Vec<Share> = vec![];
         let mut room = chunk;
@@ -183,7 +342,7 @@ impl<'m> Scheduler<'m> {
 
     /// Runs the model; gives for each share whether its task is over.
     fn compute(&mut self, shares: &[Share], evaluated: &mut Duration) -> Result<Vec<Result<Option<Finish>>>> {
-        let chunk = if self.on_cpu { CHUNK_CPU } else { CHUNK_GPU };
+        let chunk = self.chunks.length;
         let mut ids: Vec<i32> = vec![];
         // Rows of the packed tokens whose logits somebody wants.
         let (mut rows, mut wants) = (vec![], vec![]);
@@ -208,7 +367,7 @@ impl<'m> Scheduler<'m> {
         let mut rows = logits.chunks_exact_mut(vocabulary);
         let outcomes = shares.iter().zip(wants).map(|(share, wanted)| {
             let task = &mut self.running[share.task];
-            task.saw(share.length);
+            task.saw(share.length, self.chunks.grid)?;
             match wanted.then(|| rows.next()) {
                 None => Ok(None),
                 Some(Some(logits)) => without_panic(|| task.take_logits(logits)).flatten(),
@@ -224,7 +383,7 @@ impl<'m> Scheduler<'m> {
         shares: &[Share],
         ids: &[i32],
         rows: &[i32],
-        caches: &mut [Vec<crate::nn::Cache>],
+        caches: &mut [Vec<Cache>],
         evaluated: &mut Duration,
     ) -> Result<Option<Vec<f32>>> {
         // A pass that nobody waits for any more ends between layers; one cancelled request of several

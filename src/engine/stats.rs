@@ -10,6 +10,20 @@ pub struct ModelStats {
     pub waiting: usize,
     /// Requests under way.
     pub running: usize,
+    /// Sessions that hold tokens or are in use.
+    pub sessions: usize,
+    /// Bytes of keys, values and states that running requests may come to take.
+    pub kv_promised: usize,
+    /// Bytes that requests and idle sessions may take together.
+    pub kv_budget: usize,
+    /// Bytes that the prefix cache holds.
+    pub prefix_bytes: usize,
+    /// Prompts that it holds.
+    pub prefix_entries: usize,
+    /// Tokens of prompts, in all requests that were begun with.
+    pub prompt_tokens: u64,
+    /// Those of them that needed no prefill.
+    pub cached_tokens: u64,
     /// Steps computed.
     pub steps: u64,
     /// Tokens that the model was run on.

@@ -14,6 +14,8 @@ pub(super) struct Task {
     pub context: Context,
     sampler: Sampler,
     context_length: usize,
+    /// Bytes that its caches may come to take.
+    pub promised: usize,
     /// Tokens of the prompt, those of a session included.
     prompt: usize,
     /// How many the caches had when it began.
@@ -23,7 +25,7 @@ pub(super) struct Task {
 
 impl Task {
     /// Begins with a context that holds the prompt.
-    pub fn new(request: Request, context: Context, context_length: usize) -> Self {
+    pub fn new(request: Request, context: Context, context_length: usize, promised: usize) -> Self {
         Task {
             sampler: Sampler::new(request.options.sampling.clone()),
             prompt: context.ids.len(),
@@ -31,6 +33,7 @@ impl Task {
             queued: request.submitted.elapsed(),
             context,
             context_length,
+            promised,
             request,
         }
     }
@@ -59,9 +62,10 @@ impl Task {
         self.context.seen + length == self.context.ids.len()
     }
 
-    /// Notes that the model has seen the next `length` tokens.
-    pub fn saw(&mut self, length: usize) {
-        self.context.seen += length;
+    /// Notes that the model has seen the next `length` tokens; prompts are cut at multiples of `grid`.
+    pub fn saw(&mut self, length: usize, grid: usize) -> Result<()> {
+        let prefill = !self.is_decoding();
+        self.context.saw(length, prefill.then_some(grid))
     }
 
     /// Takes the logits of the position behind all tokens. `Some`: the request is fulfilled.

@@ -5,6 +5,7 @@ use super::load::{LoadedModel, load};
 use super::options::{LoadOptions, ModelInfo};
 use super::request::Request;
 use super::scheduler::Scheduler;
+use super::sessions::SessionCommand;
 use super::stats::Stats;
 use super::threads::{self, Running};
 use super::{Cancel, gguf};
@@ -18,6 +19,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 /// What other threads send.
 pub(super) enum Command {
     Submit(Box<Request>),
+    Session(u64, SessionCommand),
     /// A waiting task may go on or was given up, or the worker is to look at `closing`.
     Wake,
 }
@@ -68,9 +70,14 @@ pub(super) fn start(
                 return;
             }
         };
-        let LoadedModel { model, info } = loaded;
+        let LoadedModel { model, info, fingerprint } = loaded;
         let context_length = info.context_length as usize;
-        match Scheduler::new(&*model, context_length, options.serving.clone(), &shared, worker_stats) {
+        let mut serving = options.serving.clone();
+        if let Some(keep) = options.serving.rotate_keeping {
+            serving.caches.limit = Some(context_length as i32);
+            serving.caches.keep = keep as i32;
+        }
+        match Scheduler::new(&*model, context_length, serving, &shared, worker_stats, fingerprint) {
             Ok(scheduler) => {
                 let _ = loading_sender.send(Loading::Ready(info));
                 serve(scheduler, &commands, &shared);
@@ -98,6 +105,7 @@ fn serve(mut scheduler: Scheduler, commands: &Receiver<Command>, closing: &Cance
         while let Ok(command) = next {
             match command {
                 Command::Submit(request) => scheduler.submit(*request),
+                Command::Session(id, command) => scheduler.run_session(id, command),
                 Command::Wake => {}
             }
             next = commands.try_recv();
