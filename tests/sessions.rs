@@ -193,6 +193,33 @@ fn prompts_that_begin_alike_share_their_prefill() {
 }
 
 #[test]
+fn prefixes_stay_on_disk_for_the_next_process() {
+    let folder = common::scratch("prefixes");
+    let serving = |bytes| ServingOptions {
+        prefix_cache_folder: Some(folder.clone()),
+        prefix_cache_bytes: Some(bytes),
+        ..Default::default()
+    };
+    let first = load(serving(64 << 20));
+    let system = prompt(&first, 1, 200);
+    let expected = answer(&first, &system, 8);
+    first.close();
+    std::fs::write(folder.join("broken.prefix"), b"nothing").unwrap();
+    let second = load(serving(64 << 20));
+    let options = GenerateOptions { max_tokens: 8, ignore_end: true, ..Default::default() };
+    let (ids, outcome) = generate(&second, &system, options);
+    assert_eq!((ids, outcome.summary.cached_tokens), (expected, 192));
+    for number in 2..12 {
+        answer(&second, &prompt(&second, number, 200), 1);
+    }
+    second.close();
+    let third = load(serving(3 << 20));
+    third.close();
+    let bytes = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
+    assert!(std::fs::read_dir(&folder).unwrap().map(bytes).sum::<u64>() <= 3 << 20);
+}
+
+#[test]
 fn what_does_not_fit_the_budget_is_refused_or_waits() {
     let probe = load_plain();
     let start = prompt(&probe, 1, 40);

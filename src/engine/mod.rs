@@ -25,6 +25,7 @@ mod model;
 mod options;
 mod plain_text;
 mod prefix_cache;
+mod prefix_store;
 mod python_json;
 mod request;
 mod safetensors_writer;

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::mlx::ops::Quantization;
 use crate::mlx::{Device, Dtype};
 use crate::nn::CacheOptions;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How to load a model.
@@ -39,6 +40,8 @@ pub struct ServingOptions {
     /// The most bytes that the prefix cache holds besides; 0 switches it off, `None`: an eighth of the
     /// budget.
     pub prefix_cache_bytes: Option<usize>,
+    /// A folder where the prefix cache stays when the model is closed, as many bytes of it.
+    pub prefix_cache_folder: Option<PathBuf>,
     /// Whether generation goes on when the context is full, with so many of the first tokens and the last
     /// ones remembered; `None`: it ends.
     pub rotate_keeping: Option<usize>,
@@ -53,6 +56,7 @@ impl Default for ServingOptions {
             max_queue: 1024,
             kv_budget: None,
             prefix_cache_bytes: None,
+            prefix_cache_folder: None,
             rotate_keeping: None,
             caches: CacheOptions::default(),
         }

@@ -3,6 +3,7 @@
 //! in the same way, so an answer is the same with and without.
 
 use super::context::Context;
+use super::prefix_store::PrefixStore;
 use super::stats::Stats;
 use crate::error::Result;
 use crate::models::Model;
@@ -17,12 +18,14 @@ pub(super) struct PrefixCache {
     /// Prefills begin at multiples of this.
     grid: usize,
     stats: Arc<Stats>,
+    /// Where entries stay when the process ends.
+    store: Option<PrefixStore>,
 }
 
 impl PrefixCache {
     /// An empty one; `limit` 0 keeps it so.
-    pub fn new(limit: usize, grid: usize, stats: Arc<Stats>) -> Self {
-        PrefixCache { entries: vec![], limit, grid, stats }
+    pub fn new(limit: usize, grid: usize, store: Option<PrefixStore>, stats: Arc<Stats>) -> Self {
+        PrefixCache { entries: vec![], limit, grid, stats, store }
     }
 
     /// Whether anything is ever kept.
@@ -37,9 +40,24 @@ impl PrefixCache {
         context.reachable(common / self.grid * self.grid)
     }
 
-    /// How many tokens [`PrefixCache::take`] would give.
-    pub fn longest(&self, ids: &[i32]) -> usize {
-        self.entries.iter().map(|entry| self.usable(entry, ids)).max().unwrap_or(0)
+    /// How many tokens [`PrefixCache::take`] would give. A file that has more than what is in memory is read
+    /// for that.
+    pub fn longest(&mut self, model: &dyn Model, ids: &[i32]) -> usize {
+        let longest = |cache: &Self| cache.entries.iter().map(|entry| cache.usable(entry, ids)).max();
+        let known = longest(self).unwrap_or(0);
+        let Some(store) = &mut self.store else { return known };
+        let common = |stored: &[i32]| stored.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let best = store.ids().map(common).enumerate().max_by_key(|(_, common)| *common);
+        if let Some((index, common)) = best
+            && common.min(ids.len() - 1) / self.grid * self.grid > known
+        {
+            // A file that cannot be read is no loss but of time.
+            let read = store.take(index, model).and_then(|context| self.put(model, context));
+            if read.is_ok() {
+                return longest(self).unwrap_or(0);
+            }
+        }
+        known
     }
 
     /// A context that has seen the beginning of `ids`, as much as is known.
@@ -67,11 +85,28 @@ impl PrefixCache {
         self.entries.retain(|entry| context.common(&entry.ids[..entry.aligned]) < entry.aligned);
         self.entries.push(context);
         while self.bytes() > self.limit {
-            self.entries.remove(0);
+            let entry = self.entries.remove(0);
+            self.store(&entry);
         }
         let (bytes, entries) = (self.bytes(), self.entries.len());
         self.stats.update(|stats| (stats.prefix_bytes, stats.prefix_entries) = (bytes, entries));
         Ok(())
+    }
+
+    /// Writes an entry to the folder, if there is one.
+    fn store(&self, entry: &Context) {
+        if let Some(store) = &self.store {
+            // The disk may be full: then the next process computes.
+            let _ = store.put(entry);
+        }
+    }
+
+    /// Writes all entries to the folder, if there is one.
+    pub fn close(self) {
+        self.entries.iter().for_each(|entry| self.store(entry));
+        if let Some(store) = &self.store {
+            let _ = store.trim();
+        }
     }
 
     /// Whether keeping a context would add something.

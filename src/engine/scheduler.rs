@@ -8,6 +8,7 @@ use super::context::Context;
 use super::kv_memory::KvMemory;
 use super::options::ServingOptions;
 use super::prefix_cache::PrefixCache;
+use super::prefix_store::PrefixStore;
 use super::request::Request;
 use super::sessions::{SessionCommand, Sessions};
 use super::stats::{ModelStats, Stats};
@@ -97,6 +98,12 @@ impl<'m> Scheduler<'m> {
         };
         let memory = KvMemory::new(model, options.caches, chunks.length, options.kv_budget)?;
         let prefix_bytes = options.prefix_cache_bytes.unwrap_or(memory.budget / 8);
+        let store = match &options.prefix_cache_folder {
+            None => None,
+            Some(folder) => {
+                Some(PrefixStore::open(folder, model, options.caches, &fingerprint, prefix_bytes as u64)?)
+            }
+        };
         Ok(Scheduler {
             model,
             context_length,
@@ -104,7 +111,7 @@ impl<'m> Scheduler<'m> {
             on_cpu,
             chunks,
             sessions: Sessions::new(model, options.caches, fingerprint),
-            prefixes: PrefixCache::new(prefix_bytes, chunks.grid, stats.clone()),
+            prefixes: PrefixCache::new(prefix_bytes, chunks.grid, store, stats.clone()),
             memory,
             options,
             stats,
@@ -183,6 +190,7 @@ impl<'m> Scheduler<'m> {
     pub fn close(self) {
         self.running.into_iter().for_each(|task| drop(task.end(Err(Error::Closed))));
         self.waiting.into_iter().for_each(|waiting| waiting.request.refuse(Error::Closed));
+        self.prefixes.close();
     }
 
     /// Tells the caller, and keeps what the model remembers where it is of use.
@@ -305,7 +313,7 @@ impl<'m> Scheduler<'m> {
     fn known_beginning(&mut self, context: &Context) -> Result<Option<Context>> {
         let usable = self.running.iter().map(|task| self.prefixes.usable(&task.context, &context.ids));
         let (running, length) = usable.enumerate().max_by_key(|(_, length)| *length).unwrap_or_default();
-        let kept = self.prefixes.longest(&context.ids);
+        let kept = self.prefixes.longest(self.model, &context.ids);
         if kept.max(length) <= context.seen {
             return Ok(None);
         }
