@@ -5,7 +5,8 @@ use super::{ops, sys};
 use crate::error::{Error, Result};
 
 /// Element types that models use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Dtype {
     Bool,

@@ -17,11 +17,11 @@ mod weights;
 
 pub use activation::{Activation, soft_cap};
 pub use attention::{Attention, AttentionSpec, QkNorms, QueryGain};
-pub use cache::{Cache, Masks, StateCache};
+pub use cache::{Cache, CacheMeta, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};
 pub use gated_delta::gated_delta;
 pub use head_linear::HeadLinear;
-pub use kv_cache::{KvCache, causal_mask};
+pub use kv_cache::{CacheOptions, KvCache, KvMeta, KvShape, causal_mask};
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};

@@ -38,6 +38,8 @@ impl ShortConv {
         let end = padded.dim(1);
         // A copy: a view would keep all of `padded`.
         cache.set(slot, ops::contiguous(&ops::slice(&padded, 1, end - past, end)?)?);
+        // Every recurrent layer has one convolution, which sees all positions: it counts them.
+        cache.advance(x.dim(1));
         let y = self.convolve(&padded)?;
         match &self.bias {
             Some(bias) => ops::add(&y, bias),
