@@ -10,8 +10,8 @@
 // only, except that an output handle is set to NULL on failure. No input aborts the process, and
 // no call of this library prints or exits.
 //
-// OWNERSHIP. Handles (mlxrt_model, mlxrt_cancel) are opaque: created by _load or _new, owned by the
-// caller and freed once by their _free, which takes NULL. A handle that was freed is recognised
+// OWNERSHIP. Handles (mlxrt_model, mlxrt_stream, mlxrt_cancel) are opaque: created by _load, _open or
+// _new, owned by the caller and freed once by their _free, which takes NULL. A handle that was freed is recognised
 // and answered with MLXRT_STATUS_BAD_ARGUMENT; its value is not used again. Whatever a function is
 // given stays the caller's and is not kept after the call returns. Whatever a callback is given is
 // valid during that call of it. Strings that the library returns belong to it; each function says
@@ -31,11 +31,14 @@
 // the struct, or larger than the library's with anything but zeros behind, is a bad argument.
 //
 // THREADS. Every function may be called from any thread at any time, on the same handles too, and
-// blocks its caller only. Each model computes on a thread of its own; callers that generate at the
-// same time take turns token by token. Callbacks run on the thread that made the call. They may
-// call any function of this header, mlxrt_model_free included, and must not throw or longjmp.
-// A model may be freed while other threads use it: their calls end with MLXRT_STATUS_CLOSED.
-// Do not use the library in a child after fork() without exec().
+// blocks its caller only. Each model computes on a thread of its own. Callers that generate at the
+// same time share its steps (continuous batching): a step computes the next token of every answer
+// under way and a part of the prompts that are new, so answers begin and end independently of each
+// other, and many together take far less time than one after the other. How many, max_concurrent
+// of mlxrt_load_options says; further ones wait. Callbacks run on the thread that made the call.
+// They may call any function of this header, mlxrt_model_free included, and must not throw or
+// longjmp. A model may be freed while other threads use it: their calls end with
+// MLXRT_STATUS_CLOSED. Do not use the library in a child after fork() without exec().
 //
 // VERSIONS. MLXRT_ABI_VERSION changes when a program built against an older header would break;
 // compare it with mlxrt_abi_version() at the start.
@@ -69,9 +72,6 @@
 // call special, `<think>` of many models for one, keeps its id. A few tokenizers, of the Unigram kind
 // mostly, have special tokens among their ordinary ones too, where no setting hides them.
 #define MLXRT_TOKENIZE_PLAIN_TEXT 2
-
-// No size that layers are built from is larger.
-#define MAX_SIZE (1 << 24)
 
 // What a call came to. The values never change; new ones may be added.
 enum mlxrt_status
@@ -109,6 +109,8 @@ enum mlxrt_status
     // A download failed: the hub cannot be reached, went silent, refused, or sent something else than
     // it lists. What arrived is kept where it can be gone on from.
     MLXRT_STATUS_NETWORK = 13,
+    // As many requests wait for the model as may, or the stream is in use by another call.
+    MLXRT_STATUS_BUSY = 14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -223,6 +225,9 @@ typedef struct mlxrt_cancel mlxrt_cancel;
 // threads at the same time.
 typedef struct mlxrt_model mlxrt_model;
 
+// An answer under way whose tokens are taken one by one. Any thread may take the next one, one at a time.
+typedef struct mlxrt_stream mlxrt_stream;
+
 // What mlxrt_device_info tells.
 typedef struct mlxrt_device_desc {
     // sizeof(mlxrt_device_desc), set by the caller.
@@ -330,6 +335,10 @@ typedef struct mlxrt_load_options {
     int32_t no_mmap;
     // Zero.
     uint32_t reserved;
+    // Most requests that are computed together; further ones wait. 0: 32.
+    uint32_t max_concurrent;
+    // Most requests that may wait; further ones end with MLXRT_STATUS_BUSY. 0: 1024.
+    uint32_t max_queue;
 } mlxrt_load_options;
 
 // What mlxrt_model_info tells.
@@ -437,8 +446,8 @@ typedef struct mlxrt_token {
 // answer: the call then succeeds with MLXRT_FINISH_CALLBACK.
 typedef int32_t (*mlxrt_token_callback)(void *user_data, const struct mlxrt_token *token);
 
-// What a call did and what it took. Seconds are wall-clock; time spent waiting for other callers'
-// tokens is part of them.
+// What a call did and what it took. Seconds are wall-clock: those in which the model was also busy with
+// other callers count in full.
 typedef struct mlxrt_generate_result {
     // sizeof(mlxrt_generate_result), set by the caller.
     size_t struct_size;
@@ -464,6 +473,12 @@ typedef struct mlxrt_generate_result {
     uint64_t peak_memory_bytes;
     // mlxrt_memory_active at the end.
     uint64_t active_memory_bytes;
+    // The mlxrt_status of this answer: of a batch each prompt has its own.
+    int32_t status;
+    // Tokens of the prompt that were not computed, because a cache had them.
+    uint32_t cached_tokens;
+    // From the call until the engine began with the request; part of prefill_seconds.
+    double queue_seconds;
 } mlxrt_generate_result;
 
 // What a conversation has besides messages. Zero in any field means its default. Texts are JSON;
@@ -497,6 +512,79 @@ typedef struct mlxrt_message {
     // What is said.
     struct mlxrt_string content;
 } mlxrt_message;
+
+// Told of each token of a batch, on the thread that made the call. `index` is the prompt's number. A
+// non-zero return ends the answer to that prompt, with MLXRT_FINISH_CALLBACK.
+typedef int32_t (*mlxrt_batch_callback)(void *user_data,
+                                        size_t index,
+                                        const struct mlxrt_token *token);
+
+// How to classify. Zero in any field means its default.
+typedef struct mlxrt_classify_options {
+    // sizeof(mlxrt_classify_options).
+    size_t struct_size;
+    // Token ids whose logits are wanted, in this order: the first tokens of the possible answers, say.
+    const int32_t *labels;
+    // How many.
+    size_t label_count;
+    // Stops the call from another thread; may be NULL.
+    const struct mlxrt_cancel *cancel;
+    // Non-zero: the logits of the whole vocabulary are wanted, in place of labels.
+    int32_t all_logits;
+    // Non-zero: the tokenizer's own special tokens are not added to the prompts.
+    int32_t no_special;
+    // Non-zero: special tokens that are written in a prompt are read as text, see
+    // mlxrt_generate_options.
+    int32_t plain_text;
+    // Zero; anything else is a bad argument.
+    uint32_t reserved;
+} mlxrt_classify_options;
+
+// The next token behind a prompt, as the callback sees it.
+typedef struct mlxrt_classification {
+    // sizeof(mlxrt_classification), set by the library: fields are only ever added, behind the last one.
+    size_t struct_size;
+    // The mlxrt_status of this prompt; where it is not MLXRT_STATUS_OK, token is -1 and the rest empty.
+    int32_t status;
+    // The most likely next token.
+    int32_t token;
+    // Its text as of mlxrt_model_detokenize, also where it is a special token. Not NUL-terminated.
+    struct mlxrt_string text;
+    // The logits that the options ask for, else NULL.
+    const float *logits;
+    // How many.
+    size_t logit_count;
+    // The probability of token, among the whole vocabulary.
+    float probability;
+    // Zero.
+    uint32_t reserved;
+} mlxrt_classification;
+
+// Told of each prompt's next token, on the thread that made the call. `index` is the prompt's number. A
+// non-zero return: it is not told of the others.
+typedef int32_t (*mlxrt_classify_callback)(void *user_data,
+                                           size_t index,
+                                           const struct mlxrt_classification *classification);
+
+// What mlxrt_model_stats tells: the present state, and sums since the model was loaded.
+typedef struct mlxrt_stats {
+    // sizeof(mlxrt_stats), set by the caller.
+    size_t struct_size;
+    // Requests that wait to be begun with.
+    uint32_t waiting;
+    // Requests under way.
+    uint32_t running;
+    // Steps computed. A step computes the next token of every answer and a part of the prompts.
+    uint64_t steps;
+    // Tokens that the model was run on, of prompts and of answers: tokens / steps is how many share a
+    // step.
+    uint64_t tokens;
+    // Seconds spent in steps.
+    double step_seconds;
+    // The part of it in which MLX evaluated; on the CPU prefill is evaluated layer by layer and not part
+    // of it.
+    double evaluation_seconds;
+} mlxrt_stats;
 
 // How to convert. Zero in any field means its default.
 typedef struct mlxrt_convert_options {
@@ -780,6 +868,113 @@ mlxrt_status mlxrt_model_chat(const struct mlxrt_model *model,
                               mlxrt_token_callback callback,
                               void *user_data,
                               struct mlxrt_generate_result *result);
+
+// Begins to continue a prompt as it stands, and returns at once: the tokens are taken with
+// mlxrt_stream_next. The answer is that of mlxrt_model_generate. `options` may be NULL. On success `*out`
+// is a handle for mlxrt_stream_free, on failure NULL.
+//
+// The model computes a few tokens ahead of the caller and then waits. A stream that is left alone keeps its
+// place among the model's max_concurrent requests, so free those that are no longer read. The model may
+// be freed before its streams.
+//
+// Errors: BAD_ARGUMENT as for mlxrt_model_generate, and where `out` is NULL; CLOSED. What the model finds
+// when it begins, such as CONTEXT_FULL and BUSY, mlxrt_stream_next tells.
+mlxrt_status mlxrt_stream_open(const struct mlxrt_model *model,
+                               const char *prompt,
+                               size_t prompt_len,
+                               const struct mlxrt_generate_options *options,
+                               struct mlxrt_stream **out);
+
+// Like mlxrt_stream_open, for a prompt of token ids.
+mlxrt_status mlxrt_stream_open_ids(const struct mlxrt_model *model,
+                                   const int32_t *ids,
+                                   size_t id_count,
+                                   const struct mlxrt_generate_options *options,
+                                   struct mlxrt_stream **out);
+
+// Like mlxrt_stream_open, for a conversation: the answer is that of mlxrt_model_chat.
+mlxrt_status mlxrt_stream_open_chat(const struct mlxrt_model *model,
+                                    const struct mlxrt_message *messages,
+                                    size_t message_count,
+                                    const struct mlxrt_chat_options *chat,
+                                    const struct mlxrt_generate_options *options,
+                                    struct mlxrt_stream **out);
+
+// Waits for the next token. `*token` is NULL when the answer is complete, and after a failure. What it
+// points to is valid until the next call of this function for the same stream, or until the stream is
+// freed; if another thread frees it, until the next call of this function on this thread.
+//
+// After the end it gives the end again, after an error the same error.
+//
+// Errors: BAD_ARGUMENT (a stream that was freed, `token` is NULL), BUSY (another thread's call is using
+// the stream: that one goes on; or, as the first thing, too many requests waited for the model),
+// CONTEXT_FULL, CANCELLED (by the cancel handle, or the stream was freed during the call), CLOSED (the
+// model was freed), OUT_OF_MEMORY, MLX.
+mlxrt_status mlxrt_stream_next(struct mlxrt_stream *stream,
+                               const struct mlxrt_token **token);
+
+// What was done so far: finish is MLXRT_FINISH_NONE and status MLXRT_STATUS_OK while the answer goes on,
+// and after an error status says which. total_seconds counts until this call. Set `out->struct_size`
+// before the call.
+//
+// Errors: BAD_ARGUMENT (a stream that was freed, `out` is NULL or its struct_size was not set), BUSY
+// (another thread's call is using the stream).
+mlxrt_status mlxrt_stream_result(const struct mlxrt_stream *stream,
+                                 struct mlxrt_generate_result *out);
+
+// Frees a stream and ends its answer if it is under way: NULL and handles that were freed before are
+// ignored. Returns at once. A call of mlxrt_stream_next that waits on another thread returns with
+// MLXRT_STATUS_CANCELLED before the model's next step.
+void mlxrt_stream_free(struct mlxrt_stream *stream);
+
+// Continues many prompts, each as mlxrt_model_generate would, in shared steps of the model. Blocks until
+// all answers are complete; `callback` sees the tokens as they come, those of one prompt in their order
+// and those of several mixed. `options` are for each prompt, the seed too: each gets the answer that it
+// would get alone. `options`, `callback` and `results` may be NULL.
+//
+// `results` is an array of `count` structs. The struct_size of all is set by the caller and the same, and
+// is how far apart they are. They are written whatever the answers came to, each with its status: when the
+// cancel handle is triggered they tell what was done until then, and how far each answer came. A prompt
+// that fails, because it doesn't fit the context, say, doesn't stop the others. The call succeeds if all
+// answers did; else its status is that of the first prompt that failed, and the message names it.
+//
+// Errors: as for mlxrt_model_generate, for each prompt, BUSY (more prompts than may wait) included.
+// BAD_ARGUMENT without anything being generated or written: an invalid option, invalid UTF-8 in any
+// prompt, `prompts` is NULL and `count` not 0, a struct_size of `results` that was not set or is another
+// than the first. No prompts at all are answered at once.
+mlxrt_status mlxrt_model_generate_batch(const struct mlxrt_model *model,
+                                        const struct mlxrt_string *prompts,
+                                        size_t count,
+                                        const struct mlxrt_generate_options *options,
+                                        mlxrt_batch_callback callback,
+                                        void *user_data,
+                                        struct mlxrt_generate_result *results);
+
+// Fills options with their defaults. `size` is sizeof(mlxrt_classify_options).
+//
+// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
+mlxrt_status mlxrt_classify_options_default(struct mlxrt_classify_options *options, size_t size);
+
+// Finds the most likely next token behind each of many prompts, in shared steps of the model and without
+// generating: a prompt costs its prefill only. Blocks until all are computed, then tells `callback` of
+// each in the prompts' order, of those that failed too. `options` may be NULL.
+//
+// The status is as for mlxrt_model_generate_batch: that of the first prompt that failed.
+//
+// Errors: as for mlxrt_model_generate_batch, and BAD_ARGUMENT without anything being computed: `callback`
+// is NULL, a label that the model doesn't have, labels and all_logits at once.
+mlxrt_status mlxrt_model_classify(const struct mlxrt_model *model,
+                                  const struct mlxrt_string *prompts,
+                                  size_t count,
+                                  const struct mlxrt_classify_options *options,
+                                  mlxrt_classify_callback callback,
+                                  void *user_data);
+
+// Tells what a model's engine is doing, without waiting for it: as of its last step. Set
+// `out->struct_size` before the call.
+//
+// Errors: BAD_ARGUMENT (a model that was freed, `out` is NULL or its struct_size was not set).
+mlxrt_status mlxrt_model_stats(const struct mlxrt_model *model, struct mlxrt_stats *out);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_convert_options).
 //

@@ -151,8 +151,16 @@ impl Answer {
 
     /// Tells the engine that nothing more is wanted.
     pub fn abandon(&self) {
-        self.shared.abandon();
-        let _ = self.commands.send(Command::Wake);
+        self.abandoner()();
+    }
+
+    /// Does that from another thread.
+    pub fn abandoner(&self) -> impl Fn() + Send + Sync + use<> {
+        let (shared, commands) = (self.shared.clone(), self.commands.clone());
+        move || {
+            shared.abandon();
+            let _ = commands.send(Command::Wake);
+        }
     }
 
     fn note(&mut self, cost: Cost) {

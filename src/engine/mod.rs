@@ -52,7 +52,7 @@ pub use discover::{DiscoverOptions, ModelEntry, discover};
 pub use hub::{HubCache, ModelId};
 pub use load::{LoadedModel, load_for_tests};
 pub use model::Model;
-pub use options::{GenerateOptions, LoadOptions, ModelInfo, Sampling, ServingOptions};
+pub use options::{GenerateOptions, LoadOptions, ModelInfo, Sampling, ServingOptions, check_ids};
 pub use request::Cost;
 pub use sampler::Sampler;
 pub use session::Session;

@@ -161,7 +161,7 @@ impl GenerateOptions {
 }
 
 /// Checks that ids lie in the vocabulary.
-pub(super) fn check_ids(name: &str, ids: &[i32], vocab_size: u32) -> Result<()> {
+pub fn check_ids(name: &str, ids: &[i32], vocab_size: u32) -> Result<()> {
     let bad = ids.iter().find(|&&id| u32::try_from(id).map_or(true, |id| id >= vocab_size));
     match bad {
         Some(id) => Err(Error::BadArgument(format!("{name}: token id {id} is not in 0..{vocab_size}"))),

@@ -46,6 +46,11 @@ impl Stream {
         Err(error)
     }
 
+    /// Ends the request from another thread, while this one may wait in [`Stream::next`].
+    pub fn abandoner(&self) -> impl Fn() + Send + Sync + use<> {
+        self.answer.abandoner()
+    }
+
     /// Why the answer ended, if it did and was not cut short.
     pub fn finish(&self) -> Option<Finish> {
         self.end.as_ref().and_then(|end| end.as_ref().ok()).copied()

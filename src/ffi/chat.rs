@@ -4,11 +4,11 @@ use super::error::mlxrt_status;
 use super::generate::{
     emit, finish, mlxrt_generate_options, mlxrt_generate_result, mlxrt_token_callback, read_options,
 };
-use super::model::{MODELS, mlxrt_model};
+use super::model::{Loaded, MODELS, mlxrt_model};
 use super::panic::guard;
 use super::read::{Sized, mlxrt_string, options, set_default, slice, text};
 use super::tokenize::fill;
-use crate::engine::Conversation;
+use crate::engine::{Conversation, GenerateOptions};
 use crate::error::{Error, Result};
 use libc::{c_char, c_void};
 use serde::de::DeserializeOwned;
@@ -110,12 +110,27 @@ pub unsafe extern "C" fn mlxrt_model_chat(
     guard(|| {
         let loaded = MODELS.get(model)?;
         // SAFETY: the caller's promise, here and below.
-        let conversation = unsafe { read_conversation(messages, message_count, chat) }?;
-        let (options, encoding) = unsafe { read_options(options) }?;
-        let ids = loaded.model.tokenize_chat(conversation, encoding.plain_text)?;
+        let (ids, options) = unsafe { read_chat(&loaded, messages, message_count, chat, options) }?;
         let outcome = loaded.model.generate(ids, options, &mut |t| emit(t, callback, user_data));
         unsafe { finish(outcome, result) }
     })
+}
+
+/// The ids of a conversation, and the options.
+///
+/// # Safety
+/// As for [`read_conversation`] and [`read_options`].
+pub(super) unsafe fn read_chat(
+    loaded: &Loaded,
+    messages: *const mlxrt_message,
+    count: usize,
+    chat: *const mlxrt_chat_options,
+    options: *const mlxrt_generate_options,
+) -> Result<(Vec<i32>, GenerateOptions)> {
+    // SAFETY: the caller's promise, here and below.
+    let conversation = unsafe { read_conversation(messages, count, chat) }?;
+    let (options, encoding) = unsafe { read_options(options) }?;
+    Ok((loaded.model.tokenize_chat(conversation, encoding.plain_text)?, options))
 }
 
 /// # Safety

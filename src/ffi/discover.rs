@@ -4,7 +4,7 @@ use super::cancel::{CANCELS, mlxrt_cancel};
 use super::error::{mlxrt_status, status_of};
 use super::model::{dtype_of, quant_mode_of};
 use super::panic::guard;
-use super::read::{Sized, mlxrt_string, options, set_default, text};
+use super::read::{Sized, mlxrt_string, options, set_default, text, view};
 use crate::engine::{DiscoverOptions, ModelEntry, discover};
 use crate::error::{Error, Result};
 use libc::{c_char, c_void};
@@ -154,9 +154,4 @@ fn with_entry(entry: &ModelEntry, call: impl FnOnce(&mlxrt_model_entry) -> bool)
         context_length: entry.context_length,
         weight_bytes: entry.weight_bytes,
     })
-}
-
-fn view(text: &str) -> mlxrt_string {
-    let data = if text.is_empty() { c"".as_ptr() } else { text.as_ptr().cast() };
-    mlxrt_string { data, len: text.len() }
 }

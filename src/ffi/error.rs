@@ -39,7 +39,7 @@ pub enum mlxrt_status {
     /// A download failed: the hub cannot be reached, went silent, refused, or sent something else than
     /// it lists. What arrived is kept where it can be gone on from.
     MLXRT_STATUS_NETWORK = 13,
-    /// As many requests wait for the model as may, or the session is in use by another call.
+    /// As many requests wait for the model as may, or the stream is in use by another call.
     MLXRT_STATUS_BUSY = 14,
 }
 
@@ -51,7 +51,12 @@ thread_local! {
 
 /// Keeps the message for the thread and gives the code.
 pub(super) fn report(error: &Error) -> mlxrt_status {
-    let text = error.to_string().replace('\0', "\u{fffd}");
+    report_as(error, &error.to_string())
+}
+
+/// Reports an error with a message of the caller's own.
+pub(super) fn report_as(error: &Error, message: &str) -> mlxrt_status {
+    let text = message.replace('\0', "\u{fffd}");
     // A thread that is going down has no slot any more: the code must do.
     let _ = LAST.try_with(|last| last.replace(CString::new(text).unwrap_or_default()));
     status_of(error)
@@ -89,7 +94,7 @@ pub extern "C" fn mlxrt_error_message() -> *const c_char {
 /// NUL-terminated, valid for ever. Cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_status_name(status: i32) -> *const c_char {
-    const NAMES: [&std::ffi::CStr; 14] = [
+    const NAMES: [&std::ffi::CStr; 15] = [
         c"OK",
         c"BAD_ARGUMENT",
         c"NOT_FOUND",
@@ -104,6 +109,7 @@ pub extern "C" fn mlxrt_status_name(status: i32) -> *const c_char {
         c"INTERNAL",
         c"IO",
         c"NETWORK",
+        c"BUSY",
     ];
     let name = usize::try_from(status).ok().and_then(|index| NAMES.get(index));
     name.unwrap_or(&c"UNKNOWN").as_ptr()

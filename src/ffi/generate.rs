@@ -1,10 +1,10 @@
 //! Generating text: options, the token callback, the result.
 
 use super::cancel::{CANCELS, mlxrt_cancel};
-use super::error::mlxrt_status;
-use super::model::{MODELS, mlxrt_model};
+use super::error::{mlxrt_status, status_of};
+use super::model::{Loaded, MODELS, mlxrt_model};
 use super::panic::guard;
-use super::read::{Sized, mlxrt_string, options, set_default, slice, text, write_sized};
+use super::read::{Sized, mlxrt_string, options, set_default, slice, text, texts, view, write_sized};
 use crate::engine::{Encoding, Finish, GenerateOptions, Outcome, Summary, Token};
 use crate::error::{Error, Result};
 use libc::{c_char, c_void};
@@ -100,8 +100,8 @@ pub enum mlxrt_finish {
     MLXRT_FINISH_CONTEXT = 5,
 }
 
-/// What a call did and what it took. Seconds are wall-clock; time spent waiting for other callers'
-/// tokens is part of them.
+/// What a call did and what it took. Seconds are wall-clock: those in which the model was also busy with
+/// other callers count in full.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mlxrt_generate_result {
@@ -129,6 +129,12 @@ pub struct mlxrt_generate_result {
     pub peak_memory_bytes: u64,
     /// mlxrt_memory_active at the end.
     pub active_memory_bytes: u64,
+    /// The mlxrt_status of this answer: of a batch each prompt has its own.
+    pub status: i32,
+    /// Tokens of the prompt that were not computed, because a cache had them.
+    pub cached_tokens: u32,
+    /// From the call until the engine began with the request; part of prefill_seconds.
+    pub queue_seconds: f64,
 }
 
 // SAFETY: repr(C), starts with struct_size; numbers.
@@ -171,9 +177,7 @@ pub unsafe extern "C" fn mlxrt_model_generate(
     guard(|| {
         let loaded = MODELS.get(model)?;
         // SAFETY: the caller's promise, here and below.
-        let prompt = unsafe { text(prompt, prompt_len, "prompt") }?;
-        let (options, encoding) = unsafe { read_options(options) }?;
-        let ids = loaded.model.tokenizer().encode(prompt, encoding)?;
+        let (ids, options) = unsafe { read_prompt(&loaded, prompt, prompt_len, options) }?;
         let outcome = loaded.model.generate(ids, options, &mut |t| emit(t, callback, user_data));
         unsafe { finish(outcome, result) }
     })
@@ -194,8 +198,7 @@ pub unsafe extern "C" fn mlxrt_model_generate_ids(
     guard(|| {
         let loaded = MODELS.get(model)?;
         // SAFETY: the caller's promise, here and below.
-        let ids = unsafe { slice(ids, id_count, "ids") }?.to_vec();
-        let (options, _) = unsafe { read_options(options) }?;
+        let (ids, options) = unsafe { read_ids(ids, id_count, options) }?;
         let outcome = loaded.model.generate(ids, options, &mut |t| emit(t, callback, user_data));
         unsafe { finish(outcome, result) }
     })
@@ -204,15 +207,20 @@ pub unsafe extern "C" fn mlxrt_model_generate_ids(
 /// Calls the caller's function; false asks to stop.
 pub(super) fn emit(token: &Token, callback: mlxrt_token_callback, user_data: *mut c_void) -> bool {
     let Some(callback) = callback else { return true };
-    let token = mlxrt_token {
+    // SAFETY: the caller's function with the caller's data, on the caller's thread.
+    unsafe { callback(user_data, &to_token(token)) == 0 }
+}
+
+/// What callers see of a token; it points to the text of `token`.
+pub(super) fn to_token(token: &Token) -> mlxrt_token {
+    let text = view(&token.text);
+    mlxrt_token {
         struct_size: size_of::<mlxrt_token>(),
         id: token.id.unwrap_or(-1),
         logprob: token.logprob,
-        text: if token.text.is_empty() { c"".as_ptr() } else { token.text.as_ptr().cast() },
-        text_len: token.text.len(),
-    };
-    // SAFETY: the caller's function with the caller's data, on the caller's thread.
-    unsafe { callback(user_data, &token) == 0 }
+        text: text.data,
+        text_len: text.len,
+    }
 }
 
 /// # Safety
@@ -221,27 +229,28 @@ pub(super) unsafe fn finish(outcome: Outcome, result: *mut mlxrt_generate_result
     let tells = matches!(outcome.end, Ok(_) | Err(Error::Cancelled | Error::Closed));
     if tells && !result.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { write_sized(result, &to_result(&outcome.summary, outcome.end.as_ref().ok())) }?;
+        unsafe { write_sized(result, &to_result(&outcome.summary, Some(&outcome.end))) }?;
     }
     outcome.end.map(drop)
 }
 
-fn to_result(summary: &Summary, end: Option<&Finish>) -> mlxrt_generate_result {
+/// The result of an answer that ended, or (`None`) of one that goes on.
+pub(super) fn to_result(summary: &Summary, end: Option<&Result<Finish>>) -> mlxrt_generate_result {
     use mlxrt_finish::*;
     let rate = |tokens: u32, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
     let decoded = summary.generated_tokens.saturating_sub(1);
     mlxrt_generate_result {
         struct_size: 0,
         finish: match end {
-            None => MLXRT_FINISH_NONE,
-            Some(Finish::End(_)) => MLXRT_FINISH_END,
-            Some(Finish::Length) => MLXRT_FINISH_LENGTH,
-            Some(Finish::StopString) => MLXRT_FINISH_STOP_STRING,
-            Some(Finish::Callback) => MLXRT_FINISH_CALLBACK,
-            Some(Finish::Context) => MLXRT_FINISH_CONTEXT,
+            None | Some(Err(_)) => MLXRT_FINISH_NONE,
+            Some(Ok(Finish::End(_))) => MLXRT_FINISH_END,
+            Some(Ok(Finish::Length)) => MLXRT_FINISH_LENGTH,
+            Some(Ok(Finish::StopString)) => MLXRT_FINISH_STOP_STRING,
+            Some(Ok(Finish::Callback)) => MLXRT_FINISH_CALLBACK,
+            Some(Ok(Finish::Context)) => MLXRT_FINISH_CONTEXT,
         } as i32,
         stop_token: match end {
-            Some(Finish::End(id)) => *id,
+            Some(Ok(Finish::End(id))) => *id,
             _ => -1,
         },
         prompt_tokens: summary.prompt_tokens,
@@ -253,7 +262,43 @@ fn to_result(summary: &Summary, end: Option<&Finish>) -> mlxrt_generate_result {
         decode_tokens_per_second: rate(decoded, summary.decode.as_secs_f64()),
         peak_memory_bytes: summary.peak_memory as u64,
         active_memory_bytes: summary.active_memory as u64,
+        status: match end {
+            Some(Err(error)) => status_of(error),
+            _ => mlxrt_status::MLXRT_STATUS_OK,
+        } as i32,
+        cached_tokens: summary.cached_tokens,
+        queue_seconds: summary.queued.as_secs_f64(),
     }
+}
+
+/// The ids of a text, and the options.
+///
+/// # Safety
+/// As for [`text()`] and [`read_options`].
+pub(super) unsafe fn read_prompt(
+    loaded: &Loaded,
+    prompt: *const c_char,
+    prompt_len: usize,
+    options: *const mlxrt_generate_options,
+) -> Result<(Vec<i32>, GenerateOptions)> {
+    // SAFETY: the caller's promise, here and below.
+    let prompt = unsafe { text(prompt, prompt_len, "prompt") }?;
+    let (options, encoding) = unsafe { read_options(options) }?;
+    Ok((loaded.model.tokenizer().encode(prompt, encoding)?, options))
+}
+
+/// Ids as they are given, and the options.
+///
+/// # Safety
+/// As for [`slice()`] and [`read_options`].
+pub(super) unsafe fn read_ids(
+    ids: *const i32,
+    id_count: usize,
+    options: *const mlxrt_generate_options,
+) -> Result<(Vec<i32>, GenerateOptions)> {
+    // SAFETY: the caller's promise, here and below.
+    let ids = unsafe { slice(ids, id_count, "ids") }?.to_vec();
+    Ok((ids, unsafe { read_options(options) }?.0))
 }
 
 /// The engine's options, and how to tokenize a prompt.
@@ -284,11 +329,8 @@ pub(super) unsafe fn read_options(
     }
     sampling.seed = (given.seed != 0).then_some(given.seed);
     read.stop_tokens = unsafe { slice(given.stop_tokens, given.stop_token_count, "stop_tokens") }?.to_vec();
-    let strings = unsafe { slice(given.stop_strings, given.stop_string_count, "stop_strings") }?;
-    for (index, string) in strings.iter().enumerate() {
-        let string = unsafe { text(string.data, string.len, &format!("stop_strings[{index}]")) }?;
-        read.stop_strings.push(string.to_string());
-    }
+    let strings = unsafe { texts(given.stop_strings, given.stop_string_count, "stop_strings") }?;
+    read.stop_strings = strings.into_iter().map(String::from).collect();
     read.cancel = CANCELS.get_optional(given.cancel)?;
     let encoding = Encoding { add_special: given.no_special == 0, plain_text: given.plain_text != 0 };
     Ok((read, encoding))

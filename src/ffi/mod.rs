@@ -32,4 +32,12 @@ pub mod generate;
 
 pub mod chat;
 
+pub mod stream;
+
+pub mod batch;
+
+pub mod classify;
+
+pub mod stats;
+
 pub mod convert;

@@ -136,6 +136,10 @@ pub struct mlxrt_load_options {
     pub no_mmap: i32,
     /// Zero.
     pub reserved: u32,
+    /// Most requests that are computed together; further ones wait. 0: 32.
+    pub max_concurrent: u32,
+    /// Most requests that may wait; further ones end with MLXRT_STATUS_BUSY. 0: 1024.
+    pub max_queue: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size; integers, pointers and an optional function.
@@ -200,6 +204,12 @@ pub unsafe extern "C" fn mlxrt_model_load(
             load.context_length = (given.context_length > 0).then_some(given.context_length);
             load.download = given.download != 0;
             load.no_mmap = given.no_mmap != 0;
+            if given.max_concurrent > 0 {
+                load.serving.max_concurrent = given.max_concurrent as usize;
+            }
+            if given.max_queue > 0 {
+                load.serving.max_queue = given.max_queue as usize;
+            }
             load.cancel = CANCELS.get_optional(given.cancel)?;
             progress = progress_of(given.progress, given.user_data);
         }

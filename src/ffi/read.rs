@@ -12,6 +12,25 @@ pub struct mlxrt_string {
     pub len: usize,
 }
 
+/// A text of ours as callers see it, never NULL.
+pub(super) fn view(text: &str) -> mlxrt_string {
+    let data = if text.is_empty() { c"".as_ptr() } else { text.as_ptr().cast() };
+    mlxrt_string { data, len: text.len() }
+}
+
+/// Texts by pointer and count; errors name the one that is not right.
+///
+/// # Safety
+/// As for [`slice()`], of the array and of each text.
+pub(super) unsafe fn texts<'a>(data: *const mlxrt_string, count: usize, name: &str) -> Result<Vec<&'a str>> {
+    // SAFETY: the caller's promise, here and below.
+    let strings = unsafe { slice(data, count, name) }?;
+    let one = |(index, string): (usize, &mlxrt_string)| unsafe {
+        text(string.data, string.len, &format!("{name}[{index}]"))
+    };
+    strings.iter().enumerate().map(one).collect()
+}
+
 /// A slice by pointer and count.
 ///
 /// # Safety
@@ -119,6 +138,39 @@ pub(super) unsafe fn write_sized<T: Sized>(out: *mut T, value: &T) -> Result<()>
         std::ptr::write_bytes(out.add(ours), 0, size - ours);
     }
     Ok(())
+}
+
+/// Places for `count` output structs of any one version behind each other: `struct_size` of the first says
+/// how far apart they are, and the others' must be the same.
+///
+/// # Safety
+/// `out` is NULL, or points to `count` structs of that size, all writable.
+pub(super) unsafe fn outputs<T: Sized>(out: *mut T, count: usize) -> Result<Vec<*mut T>> {
+    if out.is_null() || count == 0 {
+        return Ok(vec![]);
+    }
+    // SAFETY: the caller's promise: there is a first one.
+    let size = unsafe { checked_size::<T>(out) }?;
+    if !size.is_multiple_of(align_of::<T>()) || count > isize::MAX as usize / size {
+        return Err(Error::BadArgument(format!(
+            "no array of {count} {} of {size} bytes can be there",
+            T::NAME
+        )));
+    }
+    let mut places = vec![];
+    for index in 0..count {
+        // SAFETY: the caller's promise; inside of what was checked above.
+        let place = unsafe { out.byte_add(index * size) };
+        let found = unsafe { place.cast::<usize>().read() };
+        if found != size {
+            return Err(Error::BadArgument(format!(
+                "{}: struct_size of the first in the array is {size}, of number {index} {found}",
+                T::NAME
+            )));
+        }
+        places.push(place);
+    }
+    Ok(places)
 }
 
 /// Fills options with their defaults: zeros and the size.
