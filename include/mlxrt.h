@@ -225,6 +225,11 @@ typedef struct mlxrt_cancel mlxrt_cancel;
 // threads at the same time.
 typedef struct mlxrt_model mlxrt_model;
 
+// A conversation with a model, which remembers its tokens and what was computed of them: a call that
+// names it in its options only computes what is new. One call at a time may use it; further ones end with
+// MLXRT_STATUS_BUSY.
+typedef struct mlxrt_session mlxrt_session;
+
 // An answer under way whose tokens are taken one by one. Any thread may take the next one, one at a time.
 typedef struct mlxrt_stream mlxrt_stream;
 
@@ -339,6 +344,28 @@ typedef struct mlxrt_load_options {
     uint32_t max_concurrent;
     // Most requests that may wait; further ones end with MLXRT_STATUS_BUSY. 0: 1024.
     uint32_t max_queue;
+    // Bytes that requests and idle sessions may take for keys and values. A request that does not fit beside
+    // the others waits; one that could not fit alone ends with OUT_OF_MEMORY, and the message says how
+    // many it needs. 0: half of the device's memory.
+    uint64_t kv_budget_bytes;
+    // Most bytes that are kept besides of prompts that were computed, so that prompts which begin alike
+    // share that. Those used longest ago go first. 0: an eighth of the budget.
+    uint64_t prefix_cache_bytes;
+    // A folder where the prefix cache stays when the model is freed, for the next process; up to
+    // prefix_cache_bytes. NULL: it is forgotten.
+    const char *prefix_cache_path;
+    // Its length in bytes.
+    size_t prefix_cache_path_len;
+    // Non-zero: no prefix cache.
+    int32_t no_prefix_cache;
+    // Bits of a stored key or value: 8 or 4, quantised in groups of 64 (32 where a head's width asks for it).
+    // 0: as they are computed.
+    uint32_t kv_bits;
+    // Non-zero: generation goes on when the context is full. The first keep_tokens and the most recent
+    // tokens are then remembered, context_length in all, and the others forgotten.
+    int32_t rotate_context;
+    // How many of the first tokens stay in a context that rotates.
+    uint32_t keep_tokens;
 } mlxrt_load_options;
 
 // What mlxrt_model_info tells.
@@ -424,6 +451,13 @@ typedef struct mlxrt_generate_options {
     // MLXRT_TOKENIZE_PLAIN_TEXT says what is special. In a conversation it is certain: a token that
     // the tokenizer makes of plain text all the same is a bad argument.
     int32_t plain_text;
+    // The conversation to go on from, one of this model; NULL: the prompt stands alone. The prompt of
+    // mlxrt_model_generate and of _ids then stands behind the session's tokens (without the tokenizer's own
+    // special tokens, unless there are none yet). The messages of mlxrt_model_chat are the whole
+    // conversation: what of it the session holds is not computed again, and what it holds besides is
+    // forgotten. Afterwards the session holds the prompt and the answer, without the token that ended
+    // it. Not for batches and classification.
+    const struct mlxrt_session *session;
 } mlxrt_generate_options;
 
 // A generated token, as the callback sees it.
@@ -584,6 +618,20 @@ typedef struct mlxrt_stats {
     // The part of it in which MLX evaluated; on the CPU prefill is evaluated layer by layer and not part
     // of it.
     double evaluation_seconds;
+    // Sessions that hold tokens or are in use.
+    uint32_t sessions;
+    // Prompts that the prefix cache holds.
+    uint32_t prefix_entries;
+    // Bytes that it holds.
+    uint64_t prefix_bytes;
+    // Bytes for keys and values that running requests may come to take.
+    uint64_t kv_bytes;
+    // Bytes that requests and idle sessions may take.
+    uint64_t kv_budget_bytes;
+    // Tokens of all prompts that were begun with.
+    uint64_t prompt_tokens;
+    // Those of them that a session or the prefix cache had.
+    uint64_t cached_tokens;
 } mlxrt_stats;
 
 // How to convert. Zero in any field means its default.
@@ -926,6 +974,59 @@ mlxrt_status mlxrt_stream_result(const struct mlxrt_stream *stream,
 // ignored. Returns at once. A call of mlxrt_stream_next that waits on another thread returns with
 // MLXRT_STATUS_CANCELLED before the model's next step.
 void mlxrt_stream_free(struct mlxrt_stream *stream);
+
+// Makes an empty conversation with a model. Free the handle with mlxrt_session_free; the model may be freed
+// before, and calls with the session then end with CLOSED.
+//
+// Errors: BAD_ARGUMENT (a model that was freed, `out` is NULL).
+mlxrt_status mlxrt_session_new(const struct mlxrt_model *model,
+                               struct mlxrt_session **out);
+
+// The ids of all its tokens in order: prompts and answers, as far as the callers took them. Buffer and
+// `*count` as for mlxrt_model_tokenize.
+//
+// Errors: BAD_ARGUMENT, BUFFER_TOO_SMALL, BUSY, CLOSED.
+mlxrt_status mlxrt_session_tokens(const struct mlxrt_session *session,
+                                  int32_t *ids,
+                                  size_t capacity,
+                                  size_t *count);
+
+// Forgets all tokens behind the first `count`. What comes then is computed behind those. Where the model
+// can't go back so far (recurrent layers, sliding windows, a rotated context) the next call computes some
+// of the first ones again.
+//
+// Errors: BAD_ARGUMENT (more than the session has), BUSY, CLOSED, MLX.
+mlxrt_status mlxrt_session_rewind(struct mlxrt_session *session,
+                                  size_t count);
+
+// Makes a second conversation that begins with the same tokens; both go on independently. The memory of
+// what they have in common is shared. On failure `*out` is NULL.
+//
+// Errors: BAD_ARGUMENT, BUSY, CLOSED, MLX.
+mlxrt_status mlxrt_session_fork(const struct mlxrt_session *session,
+                                struct mlxrt_session **out);
+
+// Writes a conversation to a file, tokens and what was computed of them. It is a safetensors file and
+// appears when it is complete.
+//
+// Errors: BAD_ARGUMENT, IO, BUSY, CLOSED, MLX.
+mlxrt_status mlxrt_session_export(const struct mlxrt_session *session,
+                                  const char *path,
+                                  size_t path_len);
+
+// Makes a conversation from a file that mlxrt_session_export wrote, with the same model, weights and type
+// included, and the same kv_bits and rotate_keep. On failure `*out` is NULL.
+//
+// Errors: BAD_ARGUMENT, NOT_FOUND, BAD_MODEL (the file is broken, or belongs to another model: the message
+// says what was expected), IO, CLOSED, MLX.
+mlxrt_status mlxrt_session_import(const struct mlxrt_model *model,
+                                  const char *path,
+                                  size_t path_len,
+                                  struct mlxrt_session **out);
+
+// Frees a conversation and its memory: NULL and handles that were freed before are ignored. A call that
+// uses it goes on to its end.
+void mlxrt_session_free(struct mlxrt_session *session);
 
 // Continues many prompts, each as mlxrt_model_generate would, in shared steps of the model. Blocks until
 // all answers are complete; `callback` sees the tokens as they come, those of one prompt in their order

@@ -40,6 +40,10 @@ impl<T> Requests<T> {
     ) -> Self {
         let (events, receiver) = channel();
         let item = |(index, prompt)| {
+            if options.session.is_some() {
+                let error = Error::BadArgument("a session goes with one prompt, not with a batch".into());
+                return Item { answer: None, result: Some(Err(error)) };
+            }
             let reply = Reply { events: events.clone(), index };
             match model.submit(prompt, options.clone(), work(), reply, true) {
                 Ok(answer) => Item { answer: Some(answer), result: None },

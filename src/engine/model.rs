@@ -155,6 +155,9 @@ impl Model {
         if prompt.is_empty() {
             return Err(Error::BadArgument("the prompt is empty".into()));
         }
+        if options.session.as_ref().is_some_and(|session| !session.is_of(self)) {
+            return Err(Error::BadArgument("the session belongs to another model".into()));
+        }
         let mut end_ids = options.stop_tokens.clone();
         if !options.ignore_end {
             end_ids.extend(self.tokenizer.end_ids());
@@ -169,8 +172,9 @@ impl Model {
         Ok(answer)
     }
 
-    pub(super) fn commands(&self) -> &Sender<Command> {
-        &self.commands
+    /// The engine's ends, for sessions.
+    pub(super) fn ends(&self) -> (Arc<Cancel>, Sender<Command>) {
+        (self.closing.clone(), self.commands.clone())
     }
 
     /// What the engine is doing.

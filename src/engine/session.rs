@@ -1,10 +1,12 @@
 //! Conversations that keep their caches between turns, as callers on any thread see them.
 
+use super::Cancel;
 use super::model::Model;
 use super::sessions::{SessionCommand, SessionUse};
 use super::worker::Command;
 use crate::error::{Error, Result};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
@@ -16,13 +18,16 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Session {
     id: u64,
+    /// The model's, which tells it from others.
+    closing: Arc<Cancel>,
     commands: Sender<Command>,
 }
 
 impl Session {
     /// A new conversation, without tokens.
     pub fn new(model: &Model) -> Self {
-        Session { id: NEXT.fetch_add(1, Ordering::Relaxed), commands: model.commands().clone() }
+        let (closing, commands) = model.ends();
+        Session { id: NEXT.fetch_add(1, Ordering::Relaxed), closing, commands }
     }
 
     /// One that a file holds, written by [`Session::export`] with the same model.
@@ -44,7 +49,8 @@ impl Session {
 
     /// A second conversation that begins with the same tokens. What both hold is held once.
     pub fn fork(&self) -> Result<Self> {
-        let fork = Session { id: NEXT.fetch_add(1, Ordering::Relaxed), commands: self.commands.clone() };
+        let (closing, commands) = (self.closing.clone(), self.commands.clone());
+        let fork = Session { id: NEXT.fetch_add(1, Ordering::Relaxed), closing, commands };
         self.ask(|reply| SessionCommand::Fork(fork.id, reply))?;
         Ok(fork)
     }
@@ -52,6 +58,11 @@ impl Session {
     /// Writes tokens and caches to a file, which appears when it is complete.
     pub fn export(&self, path: &Path) -> Result<()> {
         self.ask(|reply| SessionCommand::Export(path.to_path_buf(), reply))
+    }
+
+    /// Whether it is a conversation with this model.
+    pub(super) fn is_of(&self, model: &Model) -> bool {
+        Arc::ptr_eq(&self.closing, &model.ends().0)
     }
 
     /// For a request whose prompt is the `whole` conversation, or what comes behind the session's tokens.

@@ -129,7 +129,8 @@ pub(super) unsafe fn read_chat(
 ) -> Result<(Vec<i32>, GenerateOptions)> {
     // SAFETY: the caller's promise, here and below.
     let conversation = unsafe { read_conversation(messages, count, chat) }?;
-    let (options, encoding) = unsafe { read_options(options) }?;
+    let (mut options, encoding) = unsafe { read_options(options) }?;
+    options.whole_conversation = true;
     Ok((loaded.model.tokenize_chat(conversation, encoding.plain_text)?, options))
 }
 

@@ -5,6 +5,7 @@ use super::error::{mlxrt_status, status_of};
 use super::model::{Loaded, MODELS, mlxrt_model};
 use super::panic::guard;
 use super::read::{Sized, mlxrt_string, options, set_default, slice, text, texts, view, write_sized};
+use super::session::{SESSIONS, mlxrt_session};
 use crate::engine::{Encoding, Finish, GenerateOptions, Outcome, Summary, Token};
 use crate::error::{Error, Result};
 use libc::{c_char, c_void};
@@ -52,6 +53,13 @@ pub struct mlxrt_generate_options {
     /// MLXRT_TOKENIZE_PLAIN_TEXT says what is special. In a conversation it is certain: a token that
     /// the tokenizer makes of plain text all the same is a bad argument.
     pub plain_text: i32,
+    /// The conversation to go on from, one of this model; NULL: the prompt stands alone. The prompt of
+    /// mlxrt_model_generate and of _ids then stands behind the session's tokens (without the tokenizer's own
+    /// special tokens, unless there are none yet). The messages of mlxrt_model_chat are the whole
+    /// conversation: what of it the session holds is not computed again, and what it holds besides is
+    /// forgotten. Afterwards the session holds the prompt and the answer, without the token that ended
+    /// it. Not for batches and classification.
+    pub session: *const mlxrt_session,
 }
 
 // SAFETY: repr(C), starts with struct_size; numbers and pointers.
@@ -283,7 +291,10 @@ pub(super) unsafe fn read_prompt(
 ) -> Result<(Vec<i32>, GenerateOptions)> {
     // SAFETY: the caller's promise, here and below.
     let prompt = unsafe { text(prompt, prompt_len, "prompt") }?;
-    let (options, encoding) = unsafe { read_options(options) }?;
+    let (options, mut encoding) = unsafe { read_options(options) }?;
+    if let Some(session) = &options.session {
+        encoding.add_special &= session.tokens()?.is_empty();
+    }
     Ok((loaded.model.tokenizer().encode(prompt, encoding)?, options))
 }
 
@@ -331,6 +342,7 @@ pub(super) unsafe fn read_options(
     read.stop_tokens = unsafe { slice(given.stop_tokens, given.stop_token_count, "stop_tokens") }?.to_vec();
     let strings = unsafe { texts(given.stop_strings, given.stop_string_count, "stop_strings") }?;
     read.stop_strings = strings.into_iter().map(String::from).collect();
+    read.session = SESSIONS.get_optional(given.session)?;
     read.cancel = CANCELS.get_optional(given.cancel)?;
     let encoding = Encoding { add_special: given.no_special == 0, plain_text: given.plain_text != 0 };
     Ok((read, encoding))

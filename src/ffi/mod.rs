@@ -34,6 +34,8 @@ pub mod chat;
 
 pub mod stream;
 
+pub mod session;
+
 pub mod batch;
 
 pub mod classify;

@@ -140,6 +140,28 @@ pub struct mlxrt_load_options {
     pub max_concurrent: u32,
     /// Most requests that may wait; further ones end with MLXRT_STATUS_BUSY. 0: 1024.
     pub max_queue: u32,
+    /// Bytes that requests and idle sessions may take for keys and values. A request that does not fit beside
+    /// the others waits; one that could not fit alone ends with OUT_OF_MEMORY, and the message says how
+    /// many it needs. 0: half of the device's memory.
+    pub kv_budget_bytes: u64,
+    /// Most bytes that are kept besides of prompts that were computed, so that prompts which begin alike
+    /// share that. Those used longest ago go first. 0: an eighth of the budget.
+    pub prefix_cache_bytes: u64,
+    /// A folder where the prefix cache stays when the model is freed, for the next process; up to
+    /// prefix_cache_bytes. NULL: it is forgotten.
+    pub prefix_cache_path: *const c_char,
+    /// Its length in bytes.
+    pub prefix_cache_path_len: usize,
+    /// Non-zero: no prefix cache.
+    pub no_prefix_cache: i32,
+    /// Bits of a stored key or value: 8 or 4, quantised in groups of 64 (32 where a head's width asks for it).
+    /// 0: as they are computed.
+    pub kv_bits: u32,
+    /// Non-zero: generation goes on when the context is full. The first keep_tokens and the most recent
+    /// tokens are then remembered, context_length in all, and the others forgotten.
+    pub rotate_context: i32,
+    /// How many of the first tokens stay in a context that rotates.
+    pub keep_tokens: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size; integers, pointers and an optional function.
@@ -210,6 +232,17 @@ pub unsafe extern "C" fn mlxrt_model_load(
             if given.max_queue > 0 {
                 load.serving.max_queue = given.max_queue as usize;
             }
+            let serving = &mut load.serving;
+            serving.kv_budget = (given.kv_budget_bytes > 0).then_some(given.kv_budget_bytes as usize);
+            serving.prefix_cache_bytes = match given.no_prefix_cache {
+                0 => (given.prefix_cache_bytes > 0).then_some(given.prefix_cache_bytes as usize),
+                _ => Some(0),
+            };
+            let folder = (given.prefix_cache_path, given.prefix_cache_path_len);
+            let folder = unsafe { text(folder.0, folder.1, "prefix_cache_path") }?;
+            serving.prefix_cache_folder = (!folder.is_empty()).then(|| folder.into());
+            serving.caches.bits = (given.kv_bits > 0).then_some(given.kv_bits.min(64) as i32);
+            serving.rotate_keeping = (given.rotate_context != 0).then_some(given.keep_tokens as usize);
             load.cancel = CANCELS.get_optional(given.cancel)?;
             progress = progress_of(given.progress, given.user_data);
         }

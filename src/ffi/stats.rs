@@ -25,6 +25,20 @@ pub struct mlxrt_stats {
     /// The part of it in which MLX evaluated; on the CPU prefill is evaluated layer by layer and not part
     /// of it.
     pub evaluation_seconds: f64,
+    /// Sessions that hold tokens or are in use.
+    pub sessions: u32,
+    /// Prompts that the prefix cache holds.
+    pub prefix_entries: u32,
+    /// Bytes that it holds.
+    pub prefix_bytes: u64,
+    /// Bytes for keys and values that running requests may come to take.
+    pub kv_bytes: u64,
+    /// Bytes that requests and idle sessions may take.
+    pub kv_budget_bytes: u64,
+    /// Tokens of all prompts that were begun with.
+    pub prompt_tokens: u64,
+    /// Those of them that a session or the prefix cache had.
+    pub cached_tokens: u64,
 }
 
 // SAFETY: repr(C), starts with struct_size; numbers.
@@ -49,6 +63,13 @@ pub unsafe extern "C" fn mlxrt_model_stats(model: *const mlxrt_model, out: *mut 
             tokens: stats.tokens,
             step_seconds: stats.step_time.as_secs_f64(),
             evaluation_seconds: stats.evaluation_time.as_secs_f64(),
+            sessions: stats.sessions as u32,
+            prefix_entries: stats.prefix_entries as u32,
+            prefix_bytes: stats.prefix_bytes as u64,
+            kv_bytes: stats.kv_promised as u64,
+            kv_budget_bytes: stats.kv_budget as u64,
+            prompt_tokens: stats.prompt_tokens,
+            cached_tokens: stats.cached_tokens,
         };
         // SAFETY: the caller's promise.
         unsafe { write_sized(out, &told) }
