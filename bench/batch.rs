@@ -94,7 +94,8 @@ fn latency(model: &Model, count: usize, length: usize) -> Result<Value, Failure>
     let times: Vec<Mutex<Vec<Instant>>> = (0..count).map(|_| Mutex::default()).collect();
     let window = std::thread::scope(|scope| {
         for (number, times) in times.iter().enumerate() {
-            let (ids, options) = (prompt(16, number, vocabulary), greedy(usize::MAX >> 33, Some(cancel.clone())));
+            let (ids, options) =
+                (prompt(16, number, vocabulary), greedy(usize::MAX >> 33, Some(cancel.clone())));
             scope.spawn(move || {
                 model.generate(ids, options, &mut |_| {
                     times.lock().expect("no panic").push(Instant::now());
@@ -109,7 +110,8 @@ fn latency(model: &Model, count: usize, length: usize) -> Result<Value, Failure>
         let joined = Instant::now();
         let first = answer(model, prompt(length, count, vocabulary), 1).map(|times| times[0]);
         // The gap that the first token fell into ends with the streams' next tokens.
-        let missing = |first: Instant| times.iter().any(|times| times.lock().expect("no panic").last() < Some(&first));
+        let missing =
+            |first: Instant| times.iter().any(|times| times.lock().expect("no panic").last() < Some(&first));
         while first.as_ref().is_ok_and(|&first| missing(first)) {
             std::thread::sleep(Duration::from_millis(1));
         }
