@@ -24,7 +24,7 @@ export MLX_ROOT
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test fuzz lint header bench install setup fetch clean
+.PHONY: help build demo test soak fuzz lint header bench install setup fetch clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ test: ## run every test and end with a count and the names of what was skipped
 	@sh tools/setup.sh test $(swift)
 	@sh tools/fetch.sh $(variant) $(target)
 	@sh tools/test.sh
+
+soak: fetch ## 64 threads on one model for 600 s (or SECONDS=N): right answers, no leak, nobody stuck
+	MLXRT_SOAK_SECONDS=$(or $(SECONDS),600) \
+		$(CARGO) test --release --locked $(features) --test soak -- --nocapture
 
 fuzz: fetch ## break what is read from files, 60 s (or SECONDS=N) for each kind
 	@sh tools/fuzz.sh $(or $(SECONDS),60)

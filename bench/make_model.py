@@ -1,6 +1,6 @@
-"""Writes a model of Qwen2.5-0.5B's shape with random weights, 4-bit as mlx-lm writes it.
+"""Writes a model with random weights, 4-bit as mlx-lm writes it: make_model.py SHAPE FOLDER.
 
-make_model.py FOLDER; does nothing if it is there already.
+Does nothing if it is there already.
 """
 
 import sys
@@ -15,25 +15,47 @@ from mlx_lm.models import qwen2
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "parity"))
 import byte_bpe  # noqa: E402
 
-CONFIG = {
+COMMON = {
     "model_type": "qwen2",
-    "hidden_size": 896,
-    "num_hidden_layers": 24,
-    "intermediate_size": 4864,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
     "rms_norm_eps": 1e-6,
-    "vocab_size": 151936,
     "max_position_embeddings": 32768,
     "rope_theta": 1000000.0,
     "tie_word_embeddings": True,
     "torch_dtype": "bfloat16",
     "eos_token_id": 0,
 }
+SHAPES = {
+    "qwen2.5-0.5b": {
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4864,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+    },
+    # Small enough for many requests at once on a CPU.
+    "smollm2-135m": {
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+    },
+    # So little to compute that what an engine does beside it shows.
+    "tiny": {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 512,
+    },
+}
 
 
-def random_model() -> nn.Module:
-    model = qwen2.Model(qwen2.ModelArgs.from_dict(CONFIG))
+def random_model(config: dict) -> nn.Module:
+    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
     mx.random.seed(1)
     weights = []
     for name, old in tree_flatten(model.parameters()):
@@ -45,11 +67,12 @@ def random_model() -> nn.Module:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    shape, folder = sys.argv[1], Path(sys.argv[2])
     if (folder / "tokenizer_config.json").exists():
         return
     mx.set_default_device(mx.cpu)
-    model, config = mlx_lm.quantize_model(random_model(), dict(CONFIG), group_size=64, bits=4)
+    config = {**COMMON, **SHAPES[shape]}
+    model, config = mlx_lm.quantize_model(random_model(config), dict(config), group_size=64, bits=4)
     mlx_lm.save_model(folder, model)
     mlx_lm.save_config(config, folder / "config.json")
     byte_bpe.save(folder, byte_bpe.make())
