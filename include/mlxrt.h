@@ -11,11 +11,11 @@
 // no call of this library prints or exits.
 //
 // OWNERSHIP. Handles (mlxrt_model, mlxrt_stream, mlxrt_cancel) are opaque: created by _load, _open or
-// _new, owned by the caller and freed once by their _free, which takes NULL. A handle that was freed is recognised
-// and answered with MLXRT_STATUS_BAD_ARGUMENT; its value is not used again. Whatever a function is
-// given stays the caller's and is not kept after the call returns. Whatever a callback is given is
-// valid during that call of it. Strings that the library returns belong to it; each function says
-// for how long they are valid.
+// _new, owned by the caller and freed once by their _free, which takes NULL. A handle that was freed
+// is recognised and answered with MLXRT_STATUS_BAD_ARGUMENT; its value is not used again. Whatever a
+// function is given stays the caller's and is not kept after the call returns. Whatever a callback
+// is given is valid during that call of it. Strings that the library returns belong to it; each
+// function says for how long they are valid.
 //
 // POINTERS may be NULL only where a function says so; a NULL elsewhere is a bad argument. A pointer
 // that comes with a length or a struct_size points to that much memory, readable for inputs and
@@ -34,11 +34,11 @@
 // blocks its caller only. Each model computes on a thread of its own. Callers that generate at the
 // same time share its steps (continuous batching): a step computes the next token of every answer
 // under way and a part of the prompts that are new, so answers begin and end independently of each
-// other, and many together take far less time than one after the other. How many, max_concurrent
-// of mlxrt_load_options says; further ones wait. Callbacks run on the thread that made the call.
-// They may call any function of this header, mlxrt_model_free included, and must not throw or
-// longjmp. A model may be freed while other threads use it: their calls end with
-// MLXRT_STATUS_CLOSED. Do not use the library in a child after fork() without exec().
+// other. max_concurrent of mlxrt_load_options says how many share; further ones wait. Callbacks
+// run on the thread that made the call. They may call any function of this header, mlxrt_model_free
+// included, and must not throw or longjmp. A model may be freed while other threads use it: their
+// calls end with MLXRT_STATUS_CLOSED. Do not use the library in a child after fork() without
+// exec().
 //
 // VERSIONS. MLXRT_ABI_VERSION changes when a program built against an older header would break;
 // compare it with mlxrt_abi_version() at the start.
@@ -1030,8 +1030,8 @@ void mlxrt_session_free(struct mlxrt_session *session);
 
 // Continues many prompts, each as mlxrt_model_generate would, in shared steps of the model. Blocks until
 // all answers are complete; `callback` sees the tokens as they come, those of one prompt in their order
-// and those of several mixed. `options` are for each prompt, the seed too: each gets the answer that it
-// would get alone. `options`, `callback` and `results` may be NULL.
+// and those of several mixed. `options` are for each prompt, the seed too. `options`, `callback` and
+// `results` may be NULL.
 //
 // `results` is an array of `count` structs. The struct_size of all is set by the caller and the same, and
 // is how far apart they are. They are written whatever the answers came to, each with its status: when the

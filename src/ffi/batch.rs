@@ -17,8 +17,8 @@ pub type mlxrt_batch_callback =
 
 /// Continues many prompts, each as mlxrt_model_generate would, in shared steps of the model. Blocks until
 /// all answers are complete; `callback` sees the tokens as they come, those of one prompt in their order
-/// and those of several mixed. `options` are for each prompt, the seed too: each gets the answer that it
-/// would get alone. `options`, `callback` and `results` may be NULL.
+/// and those of several mixed. `options` are for each prompt, the seed too. `options`, `callback` and
+/// `results` may be NULL.
 ///
 /// `results` is an array of `count` structs. The struct_size of all is set by the caller and the same, and
 /// is how far apart they are. They are written whatever the answers came to, each with its status: when the

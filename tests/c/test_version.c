@@ -24,12 +24,12 @@ TEST(every_status_has_its_name) {
     static const char *const names[] = {"OK",          "BAD_ARGUMENT",     "NOT_FOUND",     "BAD_MODEL",
                                         "UNSUPPORTED", "CONTEXT_FULL",     "OUT_OF_MEMORY", "CANCELLED",
                                         "CLOSED",      "BUFFER_TOO_SMALL", "MLX",           "INTERNAL",
-                                        "IO",          "NETWORK"};
+                                        "IO",          "NETWORK",          "BUSY"};
     for (int32_t i = 0; i < (int32_t)(sizeof names / sizeof *names); i++) {
         CHECK(strcmp(mlxrt_status_name(i), names[i]) == 0);
     }
     CHECK(strcmp(mlxrt_status_name(-1), "UNKNOWN") == 0);
-    CHECK(strcmp(mlxrt_status_name(14), "UNKNOWN") == 0);
+    CHECK(strcmp(mlxrt_status_name(15), "UNKNOWN") == 0);
     CHECK(strcmp(mlxrt_status_name(INT32_MAX), "UNKNOWN") == 0);
 }
 
