@@ -38,6 +38,7 @@ fn main() {
         generate_bindings(&root, &out, &mlx, &mlx_c);
         std::fs::write(&stamp, made_from).expect("OUT_DIR is writable");
     }
+    compile_shim(&out, &mlx, &mlx_c);
     link(&out, &mlx);
 }
 
@@ -124,6 +125,29 @@ fn compile_mlx_c(mlx: &Path, mlx_c: &Path) {
         .flag("-fvisibility=hidden")
         .warnings(false)
         .compile("mlxc");
+}
+
+/// The C++ side of `src/mlx/primitive.rs`.
+fn compile_shim(out: &Path, mlx: &Path, mlx_c: &Path) {
+    let source = Path::new("src/mlx/primitive.cpp");
+    println!("cargo:rerun-if-changed={}", source.display());
+    let made_from = format!("{}\n{:?}{:?}", mlx.display(), modified(source), modified(Path::new("build.rs")));
+    let stamp = out.join("shim.made_from");
+    if std::fs::read_to_string(&stamp).is_ok_and(|last| last == made_from) {
+        println!("cargo:rustc-link-search=native={}", out.display());
+        println!("cargo:rustc-link-lib=static=mlxrt_primitive");
+        return;
+    }
+    cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .file(source)
+        .include(mlx_c)
+        .include(mlx.join("include"))
+        .flag("-fvisibility=hidden")
+        .flag("-Wno-unused-parameter") // MLX's headers
+        .compile("mlxrt_primitive");
+    std::fs::write(&stamp, made_from).expect("OUT_DIR is writable");
 }
 
 fn generate_bindings(root: &Path, out: &Path, mlx: &Path, mlx_c: &Path) {
