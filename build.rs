@@ -145,7 +145,8 @@ fn compile_shim(out: &Path, mlx: &Path, mlx_c: &Path) {
         .include(mlx_c)
         .include(mlx.join("include"))
         .flag("-fvisibility=hidden")
-        .flag("-Wno-unused-parameter") // MLX's headers
+        .flag("-Wno-unused") // mlx-c's headers
+        .flag("-Wno-unused-parameter") // MLX's
         .compile("mlxrt_primitive");
     std::fs::write(&stamp, made_from).expect("OUT_DIR is writable");
 }

@@ -110,8 +110,7 @@ struct RawBytes {
 #[repr(C)]
 struct RawKernel {
     state: *mut c_void,
-    run:
-        unsafe extern "C" fn(*const c_void, *const RawBytes, usize, RawBytes, *mut c_char, usize) -> c_int,
+    run: unsafe extern "C" fn(*const c_void, *const RawBytes, usize, RawBytes, *mut c_char, usize) -> c_int,
     free: unsafe extern "C" fn(*mut c_void),
 }
 

@@ -2,8 +2,9 @@
 
 use super::{Module, Weights};
 use crate::error::Result;
+use crate::kernels;
 use crate::mlx::ops::{self, Quantized};
-use crate::mlx::{Array, Device, Dtype, thread_device};
+use crate::mlx::{Array, Dtype};
 
 /// A weight matrix `[out, in]`, or one for each expert or head `[experts, out, in]`.
 #[derive(Debug)]
@@ -16,24 +17,15 @@ pub(super) enum Matrix {
     },
 }
 
-/// From this many rows on, MLX's CPU backend is faster at dequantising the matrix and calling BLAS
-/// than at its own quantised product (`bench/quantized_rows.rs` measures it).
-const CPU_DEQUANTIZE_ROWS: usize = 8;
-
 impl Matrix {
     /// `x @ self.T`.
     pub(super) fn forward(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Dense(weight) => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
-            Matrix::Quantized { weight, dtype } => {
-                let rows = x.size() / x.dim(-1) as usize;
-                let blas = *dtype == Dtype::F32 && thread_device()? == Device::Cpu;
-                if blas && rows >= CPU_DEQUANTIZE_ROWS {
-                    let dense = ops::dequantize(weight, *dtype)?;
-                    return ops::matmul(x, &ops::swap_axes(&dense, -1, -2)?);
-                }
-                ops::quantized_matmul(x, weight, true)
-            }
+            Matrix::Quantized { weight, .. } => match kernels::quantized_matmul(x, weight)? {
+                Some(y) => Ok(y),
+                None => ops::quantized_matmul(x, weight, true),
+            },
         }
     }
 

@@ -1,0 +1,110 @@
+//! Products in float32: every weight is dequantised to `q * scale + bias`, rounded once, and a result is
+//! the sum of [`LANES`] partial sums, lane after lane of the columns. All instruction sets add in this
+//! order, so they agree bit for bit (where the processor has no FMA, to a rounding).
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use super::isa::Isa;
+use super::quantized::Affine;
+use super::threads;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Partial sums of one result.
+const LANES: usize = 16;
+/// Columns that are unpacked together: the smallest group.
+const UNIT: usize = 32;
+/// Rows of the matrix that one task unpacks at once: they stay in a core's cache.
+const BLOCK: usize = 16;
+
+/// `x @ w.T` with `x` `[m, columns]`, `y` `[m, rows]`.
+pub(super) fn matmul(isa: Isa, w: &Affine, x: &[f32], y: &mut [f32]) {
+    let order = order(w.bits);
+    let ordered: Vec<f32>;
+    let x = if order.iter().enumerate().all(|(i, &j)| i == j) {
+        x
+    } else {
+        ordered = x.chunks_exact(UNIT).flat_map(|unit| order.map(|j| unit[j])).collect();
+        &ordered
+    };
+    let job = Job { w, x, y: Output::new(y) };
+    // A task reads 64 KiB of weights or so: enough to be worth handing out.
+    let row_bytes = w.columns * w.bits / 8;
+    let rows = ((64 << 10) / row_bytes).next_multiple_of(BLOCK);
+    threads::for_each(w.rows.div_ceil(rows), |task| {
+        let end = (task * rows + rows).min(w.rows);
+        (task * rows..end).step_by(BLOCK).for_each(|row| job.block(isa, row, BLOCK.min(end - row)));
+    });
+}
+
+/// Which column of a unit each lane holds, 16 for the first step and 16 for the second. 4-bit words are
+/// unpacked by shifting each of four copies by its own distance; the other widths keep the columns' order.
+fn order(bits: usize) -> [usize; UNIT] {
+    std::array::from_fn(|i| {
+        let (step, lane) = (i / LANES, i % LANES);
+        if bits == 4 { lane % 4 * 8 + lane / 4 * 2 + step } else { i }
+    })
+}
+
+struct Job<'a> {
+    w: &'a Affine<'a>,
+    /// In the order of [`order`].
+    x: &'a [f32],
+    y: Output<'a>,
+}
+
+impl Job<'_> {
+    /// Rows `row..row + count` of the matrix, at most [`BLOCK`], with all of `x`.
+    fn block(&self, isa: Isa, row: usize, count: usize) {
+        match self.w.bits {
+            2 => self.block_of::<2>(isa, row, count),
+            3 => self.block_of::<3>(isa, row, count),
+            4 => self.block_of::<4>(isa, row, count),
+            5 => self.block_of::<5>(isa, row, count),
+            6 => self.block_of::<6>(isa, row, count),
+            _ => self.block_of::<8>(isa, row, count),
+        }
+    }
+
+    fn block_of<const BITS: usize>(&self, isa: Isa, row: usize, count: usize) {
+        match isa {
+            // SAFETY: the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::block::<BITS>(self, row, count) },
+            // SAFETY: the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { portable::block_avx2::<BITS>(self, row, count) },
+            _ => portable::block::<BITS>(self, row, count),
+        }
+    }
+}
+
+/// The result, of which every thread writes elements of its own.
+struct Output<'a>(&'a [AtomicU32]);
+
+impl<'a> Output<'a> {
+    fn new(y: &'a mut [f32]) -> Self {
+        // SAFETY: an AtomicU32 has the size and, being no larger, at most the alignment of an f32; the
+        // slice is borrowed alone for 'a, so all access to it is atomic.
+        Output(unsafe { std::slice::from_raw_parts(y.as_ptr().cast(), y.len()) })
+    }
+
+    #[inline(always)]
+    fn set(&self, index: usize, value: f32) {
+        self.0[index].store(value.to_bits(), Relaxed);
+    }
+}
+
+/// The sum of the lanes, halves added to halves.
+#[inline(always)]
+fn sum(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,106 @@
+//! Products in float32 for any processor: loops over 16 lanes, which the compiler makes vectors of.
+
+use super::{BLOCK, Job, LANES, UNIT, order, sum};
+use crate::kernels::threads::with_scratch;
+
+/// See [`Job::block`].
+pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize) {
+    block_with::<BITS, { cfg!(target_arch = "aarch64") }>(job, row, count);
+}
+
+/// The same compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn block_avx2<const BITS: usize>(job: &Job, row: usize, count: usize) {
+    block_with::<BITS, true>(job, row, count);
+}
+
+#[inline(always)]
+fn block_with<const BITS: usize, const FMA: bool>(job: &Job, row: usize, count: usize) {
+    let columns = job.w.columns;
+    with_scratch(columns * (BLOCK + 2), |scratch| {
+        let (block, groups) = scratch.split_at_mut(columns * BLOCK);
+        for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
+            unpack::<BITS, FMA>(job, row + i, groups, out);
+        }
+        let (rows, inputs) = (job.w.rows, job.x.len() / columns);
+        let x = |m: usize| &job.x[m * columns..][..columns];
+        let w = |i: usize| &block[i * columns..][..columns];
+        for m in (0..inputs).step_by(2) {
+            for i in (0..count).step_by(2) {
+                let (more_m, more_i) = ((m + 1).min(inputs - 1), (i + 1).min(count - 1));
+                // At an edge a row is computed twice, and written the same.
+                if inputs == 1 {
+                    let [[a], [b]] = tile::<FMA, 2, 1>([w(i), w(more_i)], [x(m)]);
+                    job.y.set(row + i, a);
+                    job.y.set(row + more_i, b);
+                    continue;
+                }
+                let sums = tile::<FMA, 2, 2>([w(i), w(more_i)], [x(m), x(more_m)]);
+                for (i, sums) in [i, more_i].into_iter().zip(sums) {
+                    for (m, sum) in [m, more_m].into_iter().zip(sums) {
+                        job.y.set(m * rows + row + i, sum);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Dequantises a row, in the order of [`order`]. `groups`: room for its scales and biases.
+#[inline(always)]
+pub(super) fn unpack<const BITS: usize, const FMA: bool>(
+    job: &Job,
+    row: usize,
+    groups: &mut [f32],
+    out: &mut [f32],
+) {
+    let (scales, biases) = read_groups(job, row, groups);
+    let order = order(BITS);
+    let units = job.w.words(row).chunks_exact(BITS).zip(out.chunks_exact_mut(UNIT));
+    for (index, (words, out)) in units.enumerate() {
+        let group = index * UNIT / job.w.group;
+        let (scale, bias) = (scales[group], biases[group]);
+        for (out, &column) in out.iter_mut().zip(&order) {
+            let bit = column * BITS;
+            let low = u64::from(words[bit / 32]);
+            let high = words.get(bit / 32 + 1).map_or(0, |&word| u64::from(word));
+            let q = ((high << 32 | low) >> (bit % 32)) as u32 & ((1 << BITS) - 1);
+            *out = fma::<FMA>(q as f32, scale, bias);
+        }
+    }
+}
+
+/// A row's scales and biases.
+#[inline(always)]
+pub(super) fn read_groups<'a>(job: &Job, row: usize, room: &'a mut [f32]) -> (&'a [f32], &'a [f32]) {
+    let groups = job.w.columns / job.w.group;
+    let (scales, biases) = room[..2 * groups].split_at_mut(groups);
+    job.w.scales.read(row * groups, scales);
+    job.w.biases.read(row * groups, biases);
+    (scales, biases)
+}
+
+#[inline(always)]
+fn tile<const FMA: bool, const R: usize, const M: usize>(w: [&[f32]; R], x: [&[f32]; M]) -> [[f32; M]; R] {
+    let mut sums = [[[0.0; LANES]; M]; R];
+    let w = w.map(|row| row.as_chunks::<LANES>().0);
+    let x = x.map(|row| row.as_chunks::<LANES>().0);
+    for step in 0..w[0].len() {
+        for r in 0..R {
+            for m in 0..M {
+                for lane in 0..LANES {
+                    let sum = &mut sums[r][m][lane];
+                    *sum = fma::<FMA>(w[r][step][lane], x[m][step][lane], *sum);
+                }
+            }
+        }
+    }
+    sums.map(|row| row.map(sum))
+}
+
+/// `a * b + c`, rounded once if the processor can.
+#[inline(always)]
+fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}

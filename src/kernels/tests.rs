@@ -1,0 +1,151 @@
+//! Kernels against MLX's own results, on every instruction set of this processor.
+
+use super::isa::Isa;
+use super::quantized::{Affine, Floats};
+use super::{float, threads};
+use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
+use crate::mlx::{Array, Device, Dtype, use_device};
+use half::bf16;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+
+/// A random matrix, its scales rounded to bfloat16, and `m` rows for it.
+struct Case {
+    w: Quantized,
+    x: Vec<f32>,
+    rows: usize,
+    columns: usize,
+}
+
+fn normal(rng: &mut Pcg64) -> f32 {
+    (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0
+}
+
+impl Case {
+    fn new(rng: &mut Pcg64, [m, rows, columns]: [usize; 3], bits: i32, group_size: i32) -> Self {
+        let values: Vec<f32> = (0..rows * columns).map(|_| 0.02 * normal(rng)).collect();
+        let values = Array::from_f32(&values, &[rows as i32, columns as i32]).unwrap();
+        let quantization = Quantization { group_size, bits, mode: QuantMode::Affine };
+        let mut w = ops::quantize(&values, quantization).unwrap();
+        let round = |a: &Array| ops::astype(&ops::astype(a, Dtype::BF16).unwrap(), Dtype::F32).unwrap();
+        w.scales = round(&w.scales);
+        w.biases = w.biases.as_ref().map(round);
+        let x = (0..m * columns).map(|_| normal(rng)).collect();
+        Case { w, x, rows, columns }
+    }
+
+    fn m(&self) -> usize {
+        self.x.len() / self.columns
+    }
+
+    /// MLX's own product.
+    fn expected(&self) -> Vec<f32> {
+        let x = Array::from_f32(&self.x, &[self.m() as i32, self.columns as i32]).unwrap();
+        ops::quantized_matmul(&x, &self.w, true).unwrap().to_vec_f32().unwrap()
+    }
+
+    /// `compute` of the matrix and of `x`, with room for the result.
+    fn ours(&self, x: &[f32], compute: impl Fn(&Affine, &[f32], &mut [f32])) -> Vec<f32> {
+        let to_bf16 =
+            |a: &Array| -> Vec<bf16> { a.to_vec_f32().unwrap().into_iter().map(bf16::from_f32).collect() };
+        let packed = self.w.packed.with_bytes(|bytes| {
+            bytes.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word)).collect::<Vec<_>>()
+        });
+        let (scales, biases) = (to_bf16(&self.w.scales), to_bf16(self.w.biases.as_ref().unwrap()));
+        let Quantization { group_size, bits, .. } = self.w.quantization;
+        let affine = Affine {
+            packed: &packed.unwrap(),
+            scales: Floats::BF16(&scales),
+            biases: Floats::BF16(&biases),
+            bits: bits as usize,
+            group: group_size as usize,
+            rows: self.rows,
+            columns: self.columns,
+        };
+        let mut y = vec![f32::NAN; x.len() / self.columns * self.rows];
+        compute(&affine, x, &mut y);
+        y
+    }
+}
+
+fn relative_error(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let difference = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    difference / b.iter().map(|b| b.abs()).fold(0.0, f32::max)
+}
+
+/// Every width and group, sizes that divide by nothing, from one row to more than a tile.
+fn cases(rng: &mut Pcg64) -> Vec<Case> {
+    let mut cases = vec![];
+    for bits in [2, 3, 4, 5, 6, 8] {
+        for group in [32, 64, 128] {
+            for m in [1, 2, 4, 5, 13, 33] {
+                let rows = rng.random_range(1..70);
+                let columns = group as usize * rng.random_range(1..6);
+                cases.push(Case::new(rng, [m, rows, columns], bits, group));
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn float_products_are_mlxs() {
+    use_device(Device::Cpu).unwrap();
+    for case in cases(&mut Pcg64::seed_from_u64(1)) {
+        let name = format!("{:?}, {} x {} x {}", case.w.quantization, case.m(), case.rows, case.columns);
+        let expected = case.expected();
+        let mut fused = None;
+        for isa in Isa::available() {
+            let ours = case.ours(&case.x, |w, x, y| float::matmul(isa, w, x, y));
+            let error = relative_error(&ours, &expected);
+            assert!(error < 2e-6, "{isa:?}, {name}: {error}");
+            // The others have FMA and differ in nothing.
+            if isa != Isa::Portable || cfg!(target_arch = "aarch64") {
+                assert!(*fused.get_or_insert_with(|| ours.clone()) == ours, "{isa:?}, {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_depends_on_nothing_beside_it() {
+    use_device(Device::Cpu).unwrap();
+    for case in cases(&mut Pcg64::seed_from_u64(2)) {
+        for isa in Isa::available() {
+            let compute = |w: &Affine, x: &[f32], y: &mut [f32]| float::matmul(isa, w, x, y);
+            let all = case.ours(&case.x, compute);
+            for m in [0, case.m() - 1] {
+                let alone = case.ours(&case.x[m * case.columns..][..case.columns], compute);
+                assert!(alone == all[m * case.rows..][..case.rows], "{isa:?}, {:?}", case.w.quantization);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_product_uses_all_threads() {
+    use_device(Device::Cpu).unwrap();
+    let case = Case::new(&mut Pcg64::seed_from_u64(3), [3, 1000, 2048], 4, 64);
+    let compute = |w: &Affine, x: &[f32], y: &mut [f32]| float::matmul(Isa::best(), w, x, y);
+    let all = case.ours(&case.x, compute);
+    assert!(relative_error(&all, &case.expected()) < 2e-6);
+    for count in [1, 3] {
+        threads::set_count(count).unwrap();
+        assert_eq!(threads::count(), count);
+        assert!(case.ours(&case.x, compute) == all);
+    }
+}
+
+#[test]
+fn the_operation_takes_every_float_type() {
+    use_device(Device::Cpu).unwrap();
+    let case = Case::new(&mut Pcg64::seed_from_u64(4), [6, 50, 192], 4, 64);
+    let expected = case.expected();
+    let x = Array::from_f32(&case.x, &[2, 3, 192]).unwrap();
+    for (dtype, tolerance) in [(Dtype::F32, 2e-6), (Dtype::F16, 2e-3), (Dtype::BF16, 1e-2)] {
+        let y = super::quantized_matmul(&ops::astype(&x, dtype).unwrap(), &case.w).unwrap().unwrap();
+        assert_eq!((y.shape(), y.dtype()), ([2, 3, 50].as_slice(), dtype));
+        assert!(relative_error(&y.to_vec_f32().unwrap(), &expected) < tolerance);
+    }
+}

@@ -1,0 +1,130 @@
+//! The threads that kernels share: one for each physical core that the process may use.
+
+use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// A kernel's caller works too, so the pool has a thread less; none at all for one thread.
+#[derive(Clone)]
+struct Threads {
+    count: usize,
+    pool: Option<Arc<ThreadPool>>,
+}
+
+static THREADS: Mutex<Option<Threads>> = Mutex::new(None);
+
+/// How many threads kernels use from now on, instead of one for each core. At least one.
+pub fn set_count(count: usize) -> Result<()> {
+    *THREADS.lock() = Some(make(count.max(1))?);
+    Ok(())
+}
+
+/// How many threads kernels use.
+pub fn count() -> usize {
+    threads().count
+}
+
+fn threads() -> Threads {
+    let mut threads = THREADS.lock();
+    // A process that may not start threads computes on the caller's.
+    threads.get_or_insert_with(|| make(physical_cores()).unwrap_or(Threads { count: 1, pool: None })).clone()
+}
+
+fn make(count: usize) -> Result<Threads> {
+    if count == 1 {
+        return Ok(Threads { count, pool: None });
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(count - 1)
+        .thread_name(|index| format!("mlxrt-cpu-{index}"))
+        .build()
+        .map_err(|error| Error::Internal(format!("{count} threads for CPU kernels: {error}")))?;
+    Ok(Threads { count, pool: Some(Arc::new(pool)) })
+}
+
+/// Runs `work` for 0, 1, .. `tasks - 1`, on all threads, each taking the next when it is done with one.
+pub(super) fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
+    let threads = threads();
+    let next = AtomicUsize::new(0);
+    let run = || {
+        loop {
+            let task = next.fetch_add(1, Relaxed);
+            if task >= tasks {
+                return;
+            }
+            work(task);
+        }
+    };
+    match &threads.pool {
+        Some(pool) if tasks > 1 => pool.in_place_scope(|scope| {
+            for _ in 1..threads.count.min(tasks) {
+                scope.spawn(|_| run());
+            }
+            run();
+        }),
+        _ => run(),
+    }
+}
+
+/// Memory of this thread's that lasts from task to task. It holds whatever the last one left.
+pub(super) fn with_scratch<T>(length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    }
+    SCRATCH.with(|scratch| {
+        let mut scratch = scratch.borrow_mut();
+        if scratch.len() < length {
+            scratch.resize(length, 0.0);
+        }
+        work(&mut scratch[..length])
+    })
+}
+
+/// The cores that the process may run on, hyperthreads of one core counted once, and no more than a
+/// container's share of them.
+fn physical_cores() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let cores: BTreeSet<String> = allowed_cpus()
+        .filter_map(|cpu| {
+            let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+            std::fs::read_to_string(path).ok()
+        })
+        .collect();
+    if cores.is_empty() { allowed } else { allowed.min(cores.len()) }
+}
+
+#[cfg(target_os = "linux")]
+fn allowed_cpus() -> impl Iterator<Item = usize> {
+    // SAFETY: zeros are an empty set, which the call fills within its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set);
+        set
+    };
+    // SAFETY: the indices lie within the set.
+    (0..libc::CPU_SETSIZE as usize).filter(move |cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allowed_cpus() -> impl Iterator<Item = usize> {
+    std::iter::empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once() {
+        assert!((1..=4096).contains(&physical_cores()));
+        let done: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+        for_each(done.len(), |task| {
+            done[task].fetch_add(1, Relaxed);
+        });
+        assert!(done.iter().all(|count| count.load(Relaxed) == 1));
+    }
+}
