@@ -28,7 +28,7 @@ struct Ours {
 }
 
 fn run(folder: &Path, dtype: Option<Dtype>, reference: &Arrays, decode_ids: &[i32]) -> Ours {
-    let options = LoadOptions { device: Some(Device::Cpu), dtype, ..Default::default() };
+    let options = LoadOptions { device: Some(Device::Cpu), dtype, exact: true, ..Default::default() };
     let loaded = load_for_tests(&folder.join("model"), &options).unwrap();
     let model = &*loaded.model;
     let vocabulary = loaded.info.vocab_size as usize;

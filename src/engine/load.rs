@@ -3,6 +3,7 @@
 use super::options::{LoadOptions, ModelInfo};
 use super::{checkpoint, gguf};
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::mlx::{self, Array, Device, Dtype};
 use crate::models::{self, Config};
 use crate::nn::{Taken, Weights};
@@ -28,6 +29,7 @@ pub(super) fn load(
 ) -> Result<LoadedModel> {
     let device = options.device.unwrap_or_else(mlx::default_device);
     mlx::use_device(device)?;
+    kernels::set_exact(options.exact);
     let make = models::find(config)?;
     let quantization = config.quantization()?;
     // MLX's CPU backend is up to 30 times slower in 16-bit types than in float32.

@@ -15,6 +15,9 @@ pub struct LoadOptions {
     pub dtype: Option<Dtype>,
     /// Most tokens of prompt and answer together; `None`: as many as the model was made for.
     pub context_length: Option<u32>,
+    /// Compute quantised products in float32 on the CPU, and not with the input rounded to 8-bit integers,
+    /// which is faster and as accurate as such weights are.
+    pub exact: bool,
     /// Whether a model that is not on this disk may be downloaded.
     pub download: bool,
     /// Stops loading.

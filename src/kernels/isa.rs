@@ -7,10 +7,12 @@ use std::sync::OnceLock;
 pub(super) enum Isa {
     /// What the compiler makes for any processor of the architecture.
     Portable,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with VNNI.
+    Avx512Vnni,
 }
 
 impl Isa {
@@ -26,7 +28,10 @@ impl Isa {
         let mut found = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
                 found.push(Isa::Avx2);
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -34,6 +39,9 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                 {
                     found.push(Isa::Avx512);
+                    if is_x86_feature_detected!("avx512vnni") {
+                        found.push(Isa::Avx512Vnni);
+                    }
                 }
             }
         }

@@ -5,9 +5,15 @@
 //! and whatever the number of threads: so a request gets the same tokens alone and in a batch.
 
 #[cfg(not(target_os = "macos"))]
+mod affine;
+#[cfg(not(target_os = "macos"))]
 mod float;
 #[cfg(not(target_os = "macos"))]
+mod integer;
+#[cfg(not(target_os = "macos"))]
 mod isa;
+#[cfg(not(target_os = "macos"))]
+mod output;
 #[cfg(not(target_os = "macos"))]
 mod quantized;
 #[cfg(all(test, not(target_os = "macos")))]
@@ -18,6 +24,17 @@ pub mod threads;
 use crate::error::Result;
 use crate::mlx::Array;
 use crate::mlx::ops::Quantized;
+use std::cell::Cell;
+
+thread_local! {
+    static EXACT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's quantised products are to be computed in float32 from now on. Else the input is
+/// rounded to 8-bit integers with a scale for every 32 columns, which is several times faster.
+pub fn set_exact(exact: bool) {
+    EXACT.set(exact);
+}
 
 /// `x @ w.T`: `x` `[.., in]`, `w` `[out, in]`, the result of `x`'s type.
 #[cfg(not(target_os = "macos"))]
@@ -26,7 +43,7 @@ pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Option<Array>> {
     if thread_device()? != Device::Cpu || !quantized::supports(x, w) {
         return Ok(None);
     }
-    quantized::matmul(x, w).map(Some)
+    quantized::matmul(x, w, EXACT.get()).map(Some)
 }
 
 /// MLX computes on macOS.

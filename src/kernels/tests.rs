@@ -1,15 +1,18 @@
 //! Kernels against MLX's own results, on every instruction set of this processor.
 
+use super::affine::{Affine, Floats};
 use super::isa::Isa;
-use super::quantized::{Affine, Floats};
-use super::{float, threads};
+use super::{float, integer, set_exact, threads};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Device, Dtype, use_device};
 use half::bf16;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
+type Product = fn(Isa, &Affine, &[f32], &mut [f32]);
+
 /// A random matrix, its scales rounded to bfloat16, and `m` rows for it.
+#[derive(Clone)]
 struct Case {
     w: Quantized,
     x: Vec<f32>,
@@ -108,17 +111,63 @@ fn float_products_are_mlxs() {
     }
 }
 
+/// `x` rounded as the integer products' input is, block by block.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let block = |x: &[f32]| {
+        let scale = x.iter().fold(0.0, |max: f32, x| max.max(x.abs())) / 127.0;
+        x.iter().map(|x| (x / scale).round_ties_even() * scale).collect::<Vec<_>>()
+    };
+    x.chunks(32).flat_map(block).collect()
+}
+
+#[test]
+fn integer_products_are_mlxs_of_rounded_input() {
+    use_device(Device::Cpu).unwrap();
+    for case in cases(&mut Pcg64::seed_from_u64(5)) {
+        let name = format!("{:?}, {} x {} x {}", case.w.quantization, case.m(), case.rows, case.columns);
+        let x = rounded(&case.x);
+        let expected = Case { x: x.clone(), ..case.clone() }.expected();
+        let mut fused = None;
+        for isa in Isa::available() {
+            let ours = case.ours(&x, |w, x, y| integer::matmul(isa, w, x, y));
+            let error = relative_error(&ours, &expected);
+            assert!(error < 5e-6, "{isa:?}, {name}: {error}");
+            // The others have FMA and differ in nothing.
+            if isa != Isa::Portable || cfg!(target_arch = "aarch64") {
+                assert!(*fused.get_or_insert_with(|| ours.clone()) == ours, "{isa:?}, {name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_row_depends_on_nothing_beside_it() {
     use_device(Device::Cpu).unwrap();
     for case in cases(&mut Pcg64::seed_from_u64(2)) {
-        for isa in Isa::available() {
-            let compute = |w: &Affine, x: &[f32], y: &mut [f32]| float::matmul(isa, w, x, y);
+        for (isa, product) in Isa::available()
+            .into_iter()
+            .flat_map(|isa| [(isa, float::matmul as Product), (isa, integer::matmul)])
+        {
+            let compute = |w: &Affine, x: &[f32], y: &mut [f32]| product(isa, w, x, y);
             let all = case.ours(&case.x, compute);
             for m in [0, case.m() - 1] {
                 let alone = case.ours(&case.x[m * case.columns..][..case.columns], compute);
                 assert!(alone == all[m * case.rows..][..case.rows], "{isa:?}, {:?}", case.w.quantization);
             }
+        }
+    }
+}
+
+#[test]
+fn a_broken_input_shows() {
+    use_device(Device::Cpu).unwrap();
+    let case = Case::new(&mut Pcg64::seed_from_u64(6), [1, 40, 128], 4, 64);
+    for broken in [f32::NAN, f32::INFINITY] {
+        let mut x = case.x.clone();
+        x[77] = broken;
+        for isa in Isa::available() {
+            let y = case.ours(&x, |w, x, y| integer::matmul(isa, w, x, y));
+            assert!(y.iter().all(|y| !y.is_finite()), "{isa:?}: {y:?}");
         }
     }
 }
@@ -140,6 +189,7 @@ fn a_large_product_uses_all_threads() {
 #[test]
 fn the_operation_takes_every_float_type() {
     use_device(Device::Cpu).unwrap();
+    set_exact(true);
     let case = Case::new(&mut Pcg64::seed_from_u64(4), [6, 50, 192], 4, 64);
     let expected = case.expected();
     let x = Array::from_f32(&case.x, &[2, 3, 192]).unwrap();

@@ -70,17 +70,20 @@ pub(super) fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
     }
 }
 
-/// Memory of this thread's that lasts from task to task. It holds whatever the last one left.
-pub(super) fn with_scratch<T>(length: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+/// So many floats and words of this thread's memory, which lasts from task to task. They hold whatever
+/// the last one left.
+pub(super) fn with_scratch<T>(
+    floats: usize,
+    words: usize,
+    work: impl FnOnce(&mut [f32], &mut [u32]) -> T,
+) -> T {
     thread_local! {
-        static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        static SCRATCH: RefCell<(Vec<f32>, Vec<u32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
     }
-    SCRATCH.with(|scratch| {
-        let mut scratch = scratch.borrow_mut();
-        if scratch.len() < length {
-            scratch.resize(length, 0.0);
-        }
-        work(&mut scratch[..length])
+    SCRATCH.with_borrow_mut(|(all_floats, all_words)| {
+        all_floats.resize(floats.max(all_floats.len()), 0.0);
+        all_words.resize(words.max(all_words.len()), 0);
+        work(&mut all_floats[..floats], &mut all_words[..words])
     })
 }
 

@@ -1,8 +1,8 @@
-//! Products in float32 with AVX-512.
+//! Products in float32 with AVX-512. Loops are written out: the compiler does not inline these
+//! functions into closures, which know nothing of AVX-512.
 
 use super::portable::{read_groups, unpack};
 use super::{BLOCK, Job, LANES, UNIT, sum};
-use crate::kernels::threads::with_scratch;
 use std::arch::x86_64::*;
 
 /// Rows of the matrix in a tile of registers.
@@ -14,111 +14,119 @@ const FEW: usize = 4;
 
 /// See [`Job::block`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize) {
+pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
     let inputs = job.x.len() / job.w.columns;
-    let fused = BITS == 4 || BITS == 8;
+    if inputs > FEW || !(BITS == 4 || BITS == 8) {
+        return many::<BITS>(job, row, count, scratch);
+    }
     for i in (0..count).step_by(ROWS) {
-        // At the edge the last row is computed again, and written the same.
-        let rows: [usize; ROWS] = std::array::from_fn(|r| row + (i + r).min(count - 1));
+        let rows = tile_rows(row, i, count);
         match inputs {
-            _ if !fused => break,
-            1 => few::<BITS, 1>(job, rows),
-            2 => few::<BITS, 2>(job, rows),
-            3 => few::<BITS, 3>(job, rows),
-            FEW => few::<BITS, FEW>(job, rows),
-            _ => break,
+            1 => few::<BITS, 1>(job, rows, scratch),
+            2 => few::<BITS, 2>(job, rows, scratch),
+            3 => few::<BITS, 3>(job, rows, scratch),
+            _ => few::<BITS, FEW>(job, rows, scratch),
         }
-    }
-    if !fused || inputs > FEW {
-        many::<BITS>(job, row, count);
     }
 }
 
+/// Four rows from `row + i` on. At the edge the last one is computed again, and written the same.
+fn tile_rows(row: usize, i: usize, count: usize) -> [usize; ROWS] {
+    std::array::from_fn(|r| row + (i + r).min(count - 1))
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn few<const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS]) {
-    let columns = job.w.columns;
-    let groups = columns / job.w.group;
-    with_scratch(ROWS * 2 * groups, |scratch| {
-        let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
-        let mut room = scratch.chunks_exact_mut(2 * groups);
-        let parts: [(&[f32], &[f32]); ROWS] =
-            rows.map(|row| read_groups(job, row, room.next().expect("one for each row")));
-        let words = rows.map(|row| job.w.words(row).as_chunks::<BITS>().0);
-        let (x, _) = job.x.as_chunks::<UNIT>();
-        let units = job.w.group / UNIT;
-        for group in 0..groups {
-            let tables: [Group; ROWS] =
-                std::array::from_fn(|r| Group::new(parts[r].0[group], parts[r].1[group]));
-            for unit in group * units..(group + 1) * units {
-                let w: [[__m512; 2]; ROWS] = std::array::from_fn(|r| tables[r].unpack(&words[r][unit]));
+fn few<const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratch: &mut [f32]) {
+    let groups = job.w.columns / job.w.group;
+    let units = job.w.group / UNIT;
+    let (x, _) = job.x.as_chunks::<UNIT>();
+    // Of each row: its words, a unit at a time, and its scales and biases.
+    let mut words: [&[[u32; BITS]]; ROWS] = [&[]; ROWS];
+    let mut parts: [(&[f32], &[f32]); ROWS] = [(&[], &[]); ROWS];
+    let mut room = scratch.chunks_exact_mut(2 * groups);
+    for r in 0..ROWS {
+        words[r] = &job.w.words(rows[r]).as_chunks().0[..groups * units];
+        parts[r] = read_groups(job, rows[r], room.next().expect("two rows hold four rows' groups"));
+    }
+    let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
+    for group in 0..groups {
+        let mut tables = [Group::new(parts[0].0[group], parts[0].1[group]); ROWS];
+        for r in 1..ROWS {
+            tables[r] = Group::new(parts[r].0[group], parts[r].1[group]);
+        }
+        for unit in group * units..(group + 1) * units {
+            for r in 0..ROWS {
+                // The tile after this one, which the processor does not foresee.
+                _mm_prefetch::<_MM_HINT_T0>(
+                    words[r].as_ptr().wrapping_add(unit + ROWS * groups * units).cast(),
+                );
+                let w = tables[r].unpack(&words[r][unit]);
                 for m in 0..M {
-                    let x = &x[m * (columns / UNIT) + unit];
-                    for step in 0..2 {
-                        let x = load(&x.as_chunks().0[step]);
-                        for r in 0..ROWS {
-                            sums[r][m] = _mm512_fmadd_ps(w[r][step], x, sums[r][m]);
-                        }
-                    }
+                    let (x, _) = x[m * groups * units + unit].as_chunks();
+                    sums[r][m] = _mm512_fmadd_ps(w[0], load(&x[0]), sums[r][m]);
+                    sums[r][m] = _mm512_fmadd_ps(w[1], load(&x[1]), sums[r][m]);
                 }
             }
         }
-        for (row, sums) in rows.into_iter().zip(sums) {
-            for (m, lanes) in sums.into_iter().enumerate() {
-                job.y.set(m * job.w.rows + row, sum(store(lanes)));
-            }
+    }
+    for r in 0..ROWS {
+        for m in 0..M {
+            job.set(m, rows[r], sum(store(sums[r][m])));
         }
-    });
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn many<const BITS: usize>(job: &Job, row: usize, count: usize) {
+fn many<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
     let columns = job.w.columns;
-    with_scratch(columns * (BLOCK + 2), |scratch| {
-        let (block, room) = scratch.split_at_mut(columns * BLOCK);
-        for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
-            if BITS == 4 || BITS == 8 {
-                let (scales, biases) = read_groups(job, row + i, room);
-                let units = job.w.words(row + i).as_chunks::<BITS>().0;
-                for (unit, (words, out)) in units.iter().zip(out.as_chunks_mut::<UNIT>().0).enumerate() {
-                    let group = unit * UNIT / job.w.group;
-                    let w = Group::new(scales[group], biases[group]).unpack(words);
-                    for (out, w) in out.as_chunks_mut().0.iter_mut().zip(w) {
-                        *out = store(w);
-                    }
-                }
-            } else {
-                unpack::<BITS, true>(job, row + i, room, out);
+    let (block, room) = scratch.split_at_mut(columns * BLOCK);
+    for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
+        if BITS != 4 && BITS != 8 {
+            unpack::<BITS, true>(job, row + i, room, out);
+            continue;
+        }
+        let (scales, biases) = read_groups(job, row + i, room);
+        let units = job.w.words(row + i).as_chunks::<BITS>().0;
+        for (unit, (words, out)) in units.iter().zip(out.as_chunks_mut::<UNIT>().0).enumerate() {
+            let group = unit * UNIT / job.w.group;
+            let w = Group::new(scales[group], biases[group]).unpack(words);
+            let (steps, _) = out.as_chunks_mut();
+            steps[0] = store(w[0]);
+            steps[1] = store(w[1]);
+        }
+    }
+    let inputs = job.x.len() / columns;
+    for m in (0..inputs).step_by(INPUTS) {
+        for i in (0..count).step_by(ROWS) {
+            let rows = tile_rows(row, i, count);
+            match inputs - m {
+                1 => tile::<1>(job, rows, block, row, m),
+                2 => tile::<2>(job, rows, block, row, m),
+                3 => tile::<3>(job, rows, block, row, m),
+                4 => tile::<4>(job, rows, block, row, m),
+                5 => tile::<5>(job, rows, block, row, m),
+                _ => tile::<INPUTS>(job, rows, block, row, m),
             }
         }
-        let inputs = job.x.len() / columns;
-        for m in (0..inputs).step_by(INPUTS) {
-            for i in (0..count).step_by(ROWS) {
-                let index: [usize; ROWS] = std::array::from_fn(|r| (i + r).min(count - 1));
-                let w = index.map(|i| block[i * columns..][..columns].as_chunks().0);
-                let rows = index.map(|i| row + i);
-                match inputs - m {
-                    1 => tile::<1>(job, rows, w, m),
-                    2 => tile::<2>(job, rows, w, m),
-                    3 => tile::<3>(job, rows, w, m),
-                    4 => tile::<4>(job, rows, w, m),
-                    5 => tile::<5>(job, rows, w, m),
-                    _ => tile::<INPUTS>(job, rows, w, m),
-                }
-            }
-        }
-    });
+    }
 }
 
+/// `block` holds the matrix's rows from `start` on, unpacked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn tile<const M: usize>(job: &Job, rows: [usize; ROWS], w: [&[[f32; LANES]]; ROWS], first: usize) {
+fn tile<const M: usize>(job: &Job, rows: [usize; ROWS], block: &[f32], start: usize, first: usize) {
     let columns = job.w.columns;
     let steps = columns / LANES;
-    let w = w.map(|row| &row[..steps]);
-    let x: [&[[f32; LANES]]; M] =
-        std::array::from_fn(|m| &job.x[(first + m) * columns..].as_chunks().0[..steps]);
+    let mut w: [&[[f32; LANES]]; ROWS] = [&[]; ROWS];
+    for r in 0..ROWS {
+        w[r] = &block[(rows[r] - start) * columns..].as_chunks().0[..steps];
+    }
+    let mut x: [&[[f32; LANES]]; M] = [&[]; M];
+    for m in 0..M {
+        x[m] = &job.x[(first + m) * columns..].as_chunks().0[..steps];
+    }
     let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
     for step in 0..steps {
-        let w = w.map(|row| load(&row[step]));
+        let w = [load(&w[0][step]), load(&w[1][step]), load(&w[2][step]), load(&w[3][step])];
         for m in 0..M {
             let x = load(&x[m][step]);
             for r in 0..ROWS {
@@ -126,14 +134,15 @@ fn tile<const M: usize>(job: &Job, rows: [usize; ROWS], w: [&[[f32; LANES]]; ROW
             }
         }
     }
-    for (row, sums) in rows.into_iter().zip(sums) {
-        for (m, lanes) in sums.into_iter().enumerate() {
-            job.y.set((first + m) * job.w.rows + row, sum(store(lanes)));
+    for r in 0..ROWS {
+        for m in 0..M {
+            job.set(first + m, rows[r], sum(store(sums[r][m])));
         }
     }
 }
 
 /// A group's scale and bias, and what each 4-bit value stands for.
+#[derive(Clone, Copy)]
 struct Group {
     scale: __m512,
     bias: __m512,
@@ -141,6 +150,7 @@ struct Group {
 }
 
 impl Group {
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn new(scale: f32, bias: f32) -> Self {
         let (scale, bias) = (_mm512_set1_ps(scale), _mm512_set1_ps(bias));
@@ -148,34 +158,42 @@ impl Group {
         Group { scale, bias, table: _mm512_fmadd_ps(values, scale, bias) }
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn unpack<const BITS: usize>(&self, words: &[u32; BITS]) -> [__m512; 2] {
+        let (halves, _) = words.as_chunks::<4>();
         if BITS == 4 {
             // Four copies of the four words; lane / 4 * 2 + step is the nibble that a lane takes.
-            // SAFETY: 16 bytes.
-            let words = unsafe { _mm_loadu_si128(words.as_ptr().cast()) };
-            let words = _mm512_broadcast_i32x4(words);
+            let words = _mm512_broadcast_i32x4(load_words(&halves[0]));
             let shifts = _mm512_setr_epi32(0, 0, 0, 0, 8, 8, 8, 8, 16, 16, 16, 16, 24, 24, 24, 24);
+            let words = _mm512_srlv_epi32(words, shifts);
             // The permutation looks at the lowest four bits alone.
-            [words, _mm512_srli_epi32::<4>(words)]
-                .map(|words| _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shifts), self.table))
+            let first = _mm512_permutexvar_ps(words, self.table);
+            [first, _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(words), self.table)]
         } else {
-            let (halves, _) = words.as_chunks::<4>();
-            [0, 1].map(|step| {
-                // SAFETY: 16 bytes.
-                let bytes = unsafe { _mm_loadu_si128(halves[step].as_ptr().cast()) };
-                _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.scale, self.bias)
-            })
+            let first = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_words(&halves[0])));
+            let second = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_words(&halves[1])));
+            let (scale, bias) = (self.scale, self.bias);
+            [_mm512_fmadd_ps(first, scale, bias), _mm512_fmadd_ps(second, scale, bias)]
         }
     }
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_words(words: &[u32; 4]) -> __m128i {
+    // SAFETY: 16 bytes.
+    unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
+}
+
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn load(lanes: &[f32; LANES]) -> __m512 {
     // SAFETY: 16 floats.
     unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn store(lanes: __m512) -> [f32; LANES] {
     let mut out = [0.0; LANES];

@@ -6,10 +6,10 @@
 mod avx512;
 mod portable;
 
+use super::affine::Affine;
 use super::isa::Isa;
-use super::quantized::Affine;
+use super::output::Output;
 use super::threads;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Partial sums of one result.
 const LANES: usize = 16;
@@ -34,7 +34,10 @@ pub(super) fn matmul(isa: Isa, w: &Affine, x: &[f32], y: &mut [f32]) {
     let rows = ((64 << 10) / row_bytes).next_multiple_of(BLOCK);
     threads::for_each(w.rows.div_ceil(rows), |task| {
         let end = (task * rows + rows).min(w.rows);
-        (task * rows..end).step_by(BLOCK).for_each(|row| job.block(isa, row, BLOCK.min(end - row)));
+        threads::with_scratch(w.columns * (BLOCK + 2), 0, |scratch, _| {
+            let blocks = (task * rows..end).step_by(BLOCK);
+            blocks.for_each(|row| job.block(isa, row, BLOCK.min(end - row), scratch));
+        });
     });
 }
 
@@ -55,44 +58,36 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Rows `row..row + count` of the matrix, at most [`BLOCK`], with all of `x`.
-    fn block(&self, isa: Isa, row: usize, count: usize) {
+    /// Writes the result of input row `m` and matrix row `row`, which is one of the task's.
+    #[inline(always)]
+    fn set(&self, m: usize, row: usize, value: f32) {
+        // SAFETY: every row of the matrix belongs to one task.
+        unsafe { self.y.write(m * self.w.rows + row, &[value]) };
+    }
+
+    /// Rows `row..row + count` of the matrix, at most [`BLOCK`], with all of `x`. `scratch` has room for
+    /// them unpacked and two rows more.
+    fn block(&self, isa: Isa, row: usize, count: usize, scratch: &mut [f32]) {
         match self.w.bits {
-            2 => self.block_of::<2>(isa, row, count),
-            3 => self.block_of::<3>(isa, row, count),
-            4 => self.block_of::<4>(isa, row, count),
-            5 => self.block_of::<5>(isa, row, count),
-            6 => self.block_of::<6>(isa, row, count),
-            _ => self.block_of::<8>(isa, row, count),
+            2 => self.block_of::<2>(isa, row, count, scratch),
+            3 => self.block_of::<3>(isa, row, count, scratch),
+            4 => self.block_of::<4>(isa, row, count, scratch),
+            5 => self.block_of::<5>(isa, row, count, scratch),
+            6 => self.block_of::<6>(isa, row, count, scratch),
+            _ => self.block_of::<8>(isa, row, count, scratch),
         }
     }
 
-    fn block_of<const BITS: usize>(&self, isa: Isa, row: usize, count: usize) {
+    fn block_of<const BITS: usize>(&self, isa: Isa, row: usize, count: usize, scratch: &mut [f32]) {
         match isa {
             // SAFETY: the processor has it.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::block::<BITS>(self, row, count) },
+            Isa::Avx512 | Isa::Avx512Vnni => unsafe { avx512::block::<BITS>(self, row, count, scratch) },
             // SAFETY: the processor has it.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { portable::block_avx2::<BITS>(self, row, count) },
-            _ => portable::block::<BITS>(self, row, count),
+            Isa::Avx2 => unsafe { portable::block_avx2::<BITS>(self, row, count, scratch) },
+            _ => portable::block::<BITS>(self, row, count, scratch),
         }
-    }
-}
-
-/// The result, of which every thread writes elements of its own.
-struct Output<'a>(&'a [AtomicU32]);
-
-impl<'a> Output<'a> {
-    fn new(y: &'a mut [f32]) -> Self {
-        // SAFETY: an AtomicU32 has the size and, being no larger, at most the alignment of an f32; the
-        // slice is borrowed alone for 'a, so all access to it is atomic.
-        Output(unsafe { std::slice::from_raw_parts(y.as_ptr().cast(), y.len()) })
-    }
-
-    #[inline(always)]
-    fn set(&self, index: usize, value: f32) {
-        self.0[index].store(value.to_bits(), Relaxed);
     }
 }
 

@@ -1,50 +1,47 @@
 //! Products in float32 for any processor: loops over 16 lanes, which the compiler makes vectors of.
 
 use super::{BLOCK, Job, LANES, UNIT, order, sum};
-use crate::kernels::threads::with_scratch;
 
 /// See [`Job::block`].
-pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize) {
-    block_with::<BITS, { cfg!(target_arch = "aarch64") }>(job, row, count);
+pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+    block_with::<BITS, { cfg!(target_arch = "aarch64") }>(job, row, count, scratch);
 }
 
 /// The same compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn block_avx2<const BITS: usize>(job: &Job, row: usize, count: usize) {
-    block_with::<BITS, true>(job, row, count);
+pub(super) fn block_avx2<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+    block_with::<BITS, true>(job, row, count, scratch);
 }
 
 #[inline(always)]
-fn block_with<const BITS: usize, const FMA: bool>(job: &Job, row: usize, count: usize) {
+fn block_with<const BITS: usize, const FMA: bool>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
     let columns = job.w.columns;
-    with_scratch(columns * (BLOCK + 2), |scratch| {
-        let (block, groups) = scratch.split_at_mut(columns * BLOCK);
-        for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
-            unpack::<BITS, FMA>(job, row + i, groups, out);
-        }
-        let (rows, inputs) = (job.w.rows, job.x.len() / columns);
-        let x = |m: usize| &job.x[m * columns..][..columns];
-        let w = |i: usize| &block[i * columns..][..columns];
-        for m in (0..inputs).step_by(2) {
-            for i in (0..count).step_by(2) {
-                let (more_m, more_i) = ((m + 1).min(inputs - 1), (i + 1).min(count - 1));
-                // At an edge a row is computed twice, and written the same.
-                if inputs == 1 {
-                    let [[a], [b]] = tile::<FMA, 2, 1>([w(i), w(more_i)], [x(m)]);
-                    job.y.set(row + i, a);
-                    job.y.set(row + more_i, b);
-                    continue;
-                }
-                let sums = tile::<FMA, 2, 2>([w(i), w(more_i)], [x(m), x(more_m)]);
-                for (i, sums) in [i, more_i].into_iter().zip(sums) {
-                    for (m, sum) in [m, more_m].into_iter().zip(sums) {
-                        job.y.set(m * rows + row + i, sum);
-                    }
+    let (block, groups) = scratch.split_at_mut(columns * BLOCK);
+    for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
+        unpack::<BITS, FMA>(job, row + i, groups, out);
+    }
+    let inputs = job.x.len() / columns;
+    let x = |m: usize| &job.x[m * columns..][..columns];
+    let w = |i: usize| &block[i * columns..][..columns];
+    for m in (0..inputs).step_by(2) {
+        for i in (0..count).step_by(2) {
+            let (more_m, more_i) = ((m + 1).min(inputs - 1), (i + 1).min(count - 1));
+            // At an edge a row is computed twice, and written the same.
+            if inputs == 1 {
+                let [[a], [b]] = tile::<FMA, 2, 1>([w(i), w(more_i)], [x(m)]);
+                job.set(0, row + i, a);
+                job.set(0, row + more_i, b);
+                continue;
+            }
+            let sums = tile::<FMA, 2, 2>([w(i), w(more_i)], [x(m), x(more_m)]);
+            for (i, sums) in [i, more_i].into_iter().zip(sums) {
+                for (m, sum) in [m, more_m].into_iter().zip(sums) {
+                    job.set(m, row + i, sum);
                 }
             }
         }
-    });
+    }
 }
 
 /// Dequantises a row, in the order of [`order`]. `groups`: room for its scales and biases.
