@@ -1,6 +1,7 @@
-"""Writes a model of Qwen2.5-0.5B's shape with random weights, 4-bit as mlx-lm writes it.
+"""Writes a model of a known shape with random weights, as mlx-lm writes it.
 
-make_model.py FOLDER; does nothing if it is there already.
+make_model.py FOLDER [SHAPE [BITS]]: of Qwen2.5-0.5B's shape in 4 bits if nothing else is said; 16 bits
+are bfloat16. Does nothing if it is there already.
 """
 
 import sys
@@ -10,30 +11,51 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_lm.utils as mlx_lm
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import qwen2
+from mlx_lm.models import llama, qwen2
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "parity"))
 import byte_bpe  # noqa: E402
 
-CONFIG = {
-    "model_type": "qwen2",
-    "hidden_size": 896,
-    "num_hidden_layers": 24,
-    "intermediate_size": 4864,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-6,
-    "vocab_size": 151936,
-    "max_position_embeddings": 32768,
-    "rope_theta": 1000000.0,
+COMMON = {
     "tie_word_embeddings": True,
     "torch_dtype": "bfloat16",
     "eos_token_id": 0,
 }
+SHAPES = {
+    "qwen2.5-0.5b": {
+        "model_type": "qwen2",
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4864,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": 151936,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1000000.0,
+        **COMMON,
+    },
+    "llama-3.2-1b": {
+        "model_type": "llama",
+        "hidden_size": 2048,
+        "num_hidden_layers": 16,
+        "intermediate_size": 8192,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "rope_theta": 500000.0,
+        **COMMON,
+    },
+}
+MODULES = {"qwen2": qwen2, "llama": llama}
 
 
-def random_model() -> nn.Module:
-    model = qwen2.Model(qwen2.ModelArgs.from_dict(CONFIG))
+def random_model(config: dict) -> nn.Module:
+    module = MODULES[config["model_type"]]
+    model = module.Model(module.ModelArgs.from_dict(config))
     mx.random.seed(1)
     weights = []
     for name, old in tree_flatten(model.parameters()):
@@ -46,10 +68,15 @@ def random_model() -> nn.Module:
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    shape = sys.argv[2] if len(sys.argv) > 2 else "qwen2.5-0.5b"
+    bits = sys.argv[3] if len(sys.argv) > 3 else "4"
     if (folder / "tokenizer_config.json").exists():
         return
     mx.set_default_device(mx.cpu)
-    model, config = mlx_lm.quantize_model(random_model(), dict(CONFIG), group_size=64, bits=4)
+    config = SHAPES[shape]
+    model, config = random_model(config), dict(config)
+    if bits != "16":
+        model, config = mlx_lm.quantize_model(model, config, group_size=64, bits=int(bits))
     mlx_lm.save_model(folder, model)
     mlx_lm.save_config(config, folder / "config.json")
     byte_bpe.save(folder, byte_bpe.make())

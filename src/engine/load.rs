@@ -40,6 +40,9 @@ pub(super) fn load(
     };
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
+    if kernels::AVAILABLE && device == Device::Cpu {
+        weights.keep_matrices();
+    }
     let model = make(config, &mut weights)?;
     let Taken { tensors, derived, parameters, unused, .. } = weights.into_taken();
     let arrays: Vec<Array> = tensors.into_iter().map(|(_, array)| array).chain(derived).collect();
@@ -63,7 +66,9 @@ pub(super) fn load(
         quantization: default_quantization,
         has_chat_template: false,
         device,
-        dtype: arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()).unwrap_or(Dtype::F32),
+        dtype: dtype
+            .or_else(|| arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()))
+            .unwrap_or(Dtype::F32),
     };
     Ok(LoadedModel { model, info })
 }

@@ -7,6 +7,8 @@
 #[cfg(not(target_os = "macos"))]
 mod affine;
 #[cfg(not(target_os = "macos"))]
+mod dense;
+#[cfg(not(target_os = "macos"))]
 mod float;
 #[cfg(not(target_os = "macos"))]
 mod integer;
@@ -26,6 +28,9 @@ use crate::mlx::Array;
 use crate::mlx::ops::Quantized;
 use std::cell::Cell;
 
+/// Whether this platform has kernels.
+pub const AVAILABLE: bool = cfg!(not(target_os = "macos"));
+
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
 }
@@ -34,6 +39,22 @@ thread_local! {
 /// rounded to 8-bit integers with a scale for every 32 columns, which is several times faster.
 pub fn set_exact(exact: bool) {
     EXACT.set(exact);
+}
+
+/// `x @ w.T`: `x` `[.., in]` in float32, `w` `[out, in]` in any float type.
+#[cfg(not(target_os = "macos"))]
+pub fn matmul(x: &Array, w: &Array) -> Result<Option<Array>> {
+    use crate::mlx::{Device, thread_device};
+    if thread_device()? != Device::Cpu || !dense::supports(x, w) {
+        return Ok(None);
+    }
+    dense::matmul(x, w).map(Some)
+}
+
+/// MLX computes on macOS.
+#[cfg(target_os = "macos")]
+pub fn matmul(_: &Array, _: &Array) -> Result<Option<Array>> {
+    Ok(None)
 }
 
 /// `x @ w.T`: `x` `[.., in]`, `w` `[out, in]`, the result of `x`'s type.

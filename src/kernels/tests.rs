@@ -1,11 +1,11 @@
 //! Kernels against MLX's own results, on every instruction set of this processor.
 
-use super::affine::{Affine, Floats};
+use super::affine::{Affine, Dense, Floats};
 use super::isa::Isa;
 use super::{float, integer, set_exact, threads};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Device, Dtype, use_device};
-use half::bf16;
+use half::{bf16, f16};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
@@ -153,6 +153,44 @@ fn a_row_depends_on_nothing_beside_it() {
             for m in [0, case.m() - 1] {
                 let alone = case.ours(&case.x[m * case.columns..][..case.columns], compute);
                 assert!(alone == all[m * case.rows..][..case.rows], "{isa:?}, {:?}", case.w.quantization);
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_products_are_mlxs() {
+    use_device(Device::Cpu).unwrap();
+    let mut rng = Pcg64::seed_from_u64(7);
+    for [m, rows, columns] in [[1, 1, 1], [1, 37, 200], [3, 16, 15], [4, 70, 64], [6, 5, 33], [29, 50, 257]] {
+        let x: Vec<f32> = (0..m * columns).map(|_| normal(&mut rng)).collect();
+        let w: Vec<f32> = (0..rows * columns).map(|_| normal(&mut rng)).collect();
+        let halves: Vec<f16> = w.iter().copied().map(f16::from_f32).collect();
+        let brains: Vec<bf16> = w.iter().copied().map(bf16::from_f32).collect();
+        for (values, dtype) in [
+            (Floats::F32(&w), Dtype::F32),
+            (Floats::F16(&halves), Dtype::F16),
+            (Floats::BF16(&brains), Dtype::BF16),
+        ] {
+            let stored = Array::from_f32(&w, &[rows as i32, columns as i32]).unwrap();
+            let stored = ops::astype(&ops::astype(&stored, dtype).unwrap(), Dtype::F32).unwrap();
+            let input = Array::from_f32(&x, &[m as i32, columns as i32]).unwrap();
+            let expected = ops::matmul(&input, &ops::transpose(&stored, &[1, 0]).unwrap()).unwrap();
+            let w = Dense { values, rows, columns };
+            let mut fused = None;
+            for isa in Isa::available() {
+                let product = |x: &[f32]| {
+                    let mut y = vec![f32::NAN; x.len() / columns * rows];
+                    float::dense_matmul(isa, &w, x, &mut y);
+                    y
+                };
+                let ours = product(&x);
+                let error = relative_error(&ours, &expected.to_vec_f32().unwrap());
+                assert!(error < 2e-6, "{isa:?}, {dtype}, {m} x {rows} x {columns}: {error}");
+                assert!(product(&x[..columns]) == ours[..rows]);
+                if isa != Isa::Portable || cfg!(target_arch = "aarch64") {
+                    assert!(*fused.get_or_insert_with(|| ours.clone()) == ours, "{isa:?}, {dtype}");
+                }
             }
         }
     }

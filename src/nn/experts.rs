@@ -21,7 +21,7 @@ impl ExpertLinear {
         bias: bool,
     ) -> Result<Self> {
         let matrices = weights.take_matrix(prefix, &[experts, output, input])?;
-        if let Matrix::Dense(weight) = &matrices
+        if let Matrix::Dense { weight, .. } = &matrices
             && weight.dtype() != Dtype::F32
             && thread_device()? == Device::Cpu
         {
@@ -38,7 +38,7 @@ impl ExpertLinear {
     /// `x` `[.., 1, in]` by the experts of `indices` `[..]`.
     fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
         let y = match &self.matrices {
-            Matrix::Dense(weight) => {
+            Matrix::Dense { weight, .. } => {
                 ops::gather_matmul(x, &ops::swap_axes(weight, -1, -2)?, indices, sorted)?
             }
             Matrix::Quantized { weight, .. } => ops::gather_quantized_matmul(x, weight, indices, sorted)?,

@@ -9,19 +9,20 @@ use crate::mlx::{Array, Dtype};
 /// A weight matrix `[out, in]`, or one for each expert or head `[experts, out, in]`.
 #[derive(Debug)]
 pub(super) enum Matrix {
-    Dense(Array),
+    /// `dtype`: what its rows are computed in, which on the CPU need not be the type it is stored in.
+    Dense { weight: Array, dtype: Dtype },
     /// `dtype`: what it stands for when it is dequantised.
-    Quantized {
-        weight: Quantized,
-        dtype: Dtype,
-    },
+    Quantized { weight: Quantized, dtype: Dtype },
 }
 
 impl Matrix {
     /// `x @ self.T`.
     pub(super) fn forward(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
+            Matrix::Dense { weight, .. } => match kernels::matmul(x, weight)? {
+                Some(y) => Ok(y),
+                None => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
+            },
             Matrix::Quantized { weight, .. } => match kernels::quantized_matmul(x, weight)? {
                 Some(y) => Ok(y),
                 None => ops::quantized_matmul(x, weight, true),
@@ -32,7 +33,7 @@ impl Matrix {
     /// `x @ self`.
     pub(super) fn backward(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::matmul(x, weight),
+            Matrix::Dense { weight, .. } => ops::matmul(x, weight),
             Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, false),
         }
     }
@@ -40,13 +41,20 @@ impl Matrix {
     /// The rows with the given indices.
     fn rows(&self, indices: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::take(weight, indices),
+            Matrix::Dense { weight, dtype } => {
+                let rows = ops::take(weight, indices)?;
+                if rows.dtype() == *dtype { Ok(rows) } else { ops::astype(&rows, *dtype) }
+            }
             Matrix::Quantized { weight, dtype } => {
-                let biases = weight.biases.as_ref();
+                // MLX dequantises in the scales' type.
+                let take = |groups: &Array| {
+                    let rows = ops::take(groups, indices)?;
+                    if rows.dtype().is_float() { ops::astype(&rows, *dtype) } else { Ok(rows) }
+                };
                 let rows = Quantized {
                     packed: ops::take(&weight.packed, indices)?,
-                    scales: ops::take(&weight.scales, indices)?,
-                    biases: biases.map(|biases| ops::take(biases, indices)).transpose()?,
+                    scales: take(&weight.scales)?,
+                    biases: weight.biases.as_ref().map(take).transpose()?,
                     quantization: weight.quantization,
                 };
                 ops::dequantize(&rows, *dtype)
@@ -74,11 +82,14 @@ impl Linear {
 
 impl Module for Linear {
     fn forward(&self, x: &Array) -> Result<Array> {
-        match (&self.matrix, &self.bias) {
-            (Matrix::Dense(weight), Some(bias)) => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
-            (matrix, Some(bias)) => ops::add(&matrix.forward(x)?, bias),
-            (matrix, None) => matrix.forward(x),
+        let Some(bias) = &self.bias else { return self.matrix.forward(x) };
+        if let Matrix::Dense { weight, .. } = &self.matrix {
+            return match kernels::matmul(x, weight)? {
+                Some(y) => ops::add(&y, bias),
+                None => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
+            };
         }
+        ops::add(&self.matrix.forward(x)?, bias)
     }
 }
 

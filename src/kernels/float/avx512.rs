@@ -1,8 +1,10 @@
 //! Products in float32 with AVX-512. Loops are written out: the compiler does not inline these
 //! functions into closures, which know nothing of AVX-512.
 
-use super::portable::{read_groups, unpack};
-use super::{BLOCK, Job, LANES, UNIT, sum};
+use super::portable::{read_groups, unpack_row};
+use super::{BLOCK, DENSE, Job, LANES, Matrix, UNIT, sum};
+use crate::kernels::affine::{Affine, Floats};
+use half::{bf16, f16};
 use std::arch::x86_64::*;
 
 /// Rows of the matrix in a tile of registers.
@@ -13,20 +15,32 @@ const INPUTS: usize = 6;
 const FEW: usize = 4;
 
 /// See [`Job::block`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
-    let inputs = job.x.len() / job.w.columns;
-    if inputs > FEW || !(BITS == 4 || BITS == 8) {
+    let fused = matches!(BITS, DENSE | 4 | 8);
+    if job.inputs > FEW || !fused {
         return many::<BITS>(job, row, count, scratch);
     }
     for i in (0..count).step_by(ROWS) {
         let rows = tile_rows(row, i, count);
-        match inputs {
+        match job.inputs {
             1 => few::<BITS, 1>(job, rows, scratch),
             2 => few::<BITS, 2>(job, rows, scratch),
             3 => few::<BITS, 3>(job, rows, scratch),
             _ => few::<BITS, FEW>(job, rows, scratch),
         }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn few<const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratch: &mut [f32]) {
+    match job.w {
+        Matrix::Affine(w) => few_affine::<BITS, M>(job, w, rows, scratch),
+        Matrix::Dense(w) => match w.values {
+            Floats::F32(values) => few_dense::<f32, M>(job, values, w.columns, rows),
+            Floats::F16(values) => few_dense::<f16, M>(job, values, w.columns, rows),
+            Floats::BF16(values) => few_dense::<bf16, M>(job, values, w.columns, rows),
+        },
     }
 }
 
@@ -36,17 +50,22 @@ fn tile_rows(row: usize, i: usize, count: usize) -> [usize; ROWS] {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn few<const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratch: &mut [f32]) {
-    let groups = job.w.columns / job.w.group;
-    let units = job.w.group / UNIT;
+fn few_affine<const BITS: usize, const M: usize>(
+    job: &Job,
+    w: &Affine,
+    rows: [usize; ROWS],
+    scratch: &mut [f32],
+) {
+    let groups = w.columns / w.group;
+    let units = w.group / UNIT;
     let (x, _) = job.x.as_chunks::<UNIT>();
     // Of each row: its words, a unit at a time, and its scales and biases.
     let mut words: [&[[u32; BITS]]; ROWS] = [&[]; ROWS];
     let mut parts: [(&[f32], &[f32]); ROWS] = [(&[], &[]); ROWS];
     let mut room = scratch.chunks_exact_mut(2 * groups);
     for r in 0..ROWS {
-        words[r] = &job.w.words(rows[r]).as_chunks().0[..groups * units];
-        parts[r] = read_groups(job, rows[r], room.next().expect("two rows hold four rows' groups"));
+        words[r] = &w.words(rows[r]).as_chunks().0[..groups * units];
+        parts[r] = read_groups(w, rows[r], room.next().expect("two rows hold four rows' groups"));
     }
     let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
     for group in 0..groups {
@@ -78,24 +97,27 @@ fn few<const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratc
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn many<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
-    let columns = job.w.columns;
+    let columns = job.columns;
     let (block, room) = scratch.split_at_mut(columns * BLOCK);
     for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
-        if BITS != 4 && BITS != 8 {
-            unpack::<BITS, true>(job, row + i, room, out);
-            continue;
-        }
-        let (scales, biases) = read_groups(job, row + i, room);
-        let units = job.w.words(row + i).as_chunks::<BITS>().0;
+        let w = match job.w {
+            Matrix::Affine(w) if BITS == 4 || BITS == 8 => w,
+            _ => {
+                unpack_row::<BITS, true>(job, row + i, room, out);
+                continue;
+            }
+        };
+        let (scales, biases) = read_groups(w, row + i, room);
+        let units = w.words(row + i).as_chunks::<BITS>().0;
         for (unit, (words, out)) in units.iter().zip(out.as_chunks_mut::<UNIT>().0).enumerate() {
-            let group = unit * UNIT / job.w.group;
+            let group = unit * UNIT / w.group;
             let w = Group::new(scales[group], biases[group]).unpack(words);
             let (steps, _) = out.as_chunks_mut();
             steps[0] = store(w[0]);
             steps[1] = store(w[1]);
         }
     }
-    let inputs = job.x.len() / columns;
+    let inputs = job.inputs;
     for m in (0..inputs).step_by(INPUTS) {
         for i in (0..count).step_by(ROWS) {
             let rows = tile_rows(row, i, count);
@@ -114,7 +136,7 @@ fn many<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f
 /// `block` holds the matrix's rows from `start` on, unpacked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn tile<const M: usize>(job: &Job, rows: [usize; ROWS], block: &[f32], start: usize, first: usize) {
-    let columns = job.w.columns;
+    let columns = job.columns;
     let steps = columns / LANES;
     let mut w: [&[[f32; LANES]]; ROWS] = [&[]; ROWS];
     for r in 0..ROWS {
@@ -138,6 +160,74 @@ fn tile<const M: usize>(job: &Job, rows: [usize; ROWS], block: &[f32], start: us
         for m in 0..M {
             job.set(first + m, rows[r], sum(store(sums[r][m])));
         }
+    }
+}
+
+/// Few rows of the input with a dense matrix's `values`, whose rows have `columns`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn few_dense<T: Widen, const M: usize>(job: &Job, values: &[T], columns: usize, rows: [usize; ROWS]) {
+    let steps = job.columns / LANES;
+    let mut w: [&[T]; ROWS] = [&[]; ROWS];
+    for r in 0..ROWS {
+        w[r] = &values[rows[r] * columns..][..columns];
+    }
+    let (x, _) = job.x.as_chunks::<LANES>();
+    let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
+    for step in 0..steps {
+        let left = columns - step * LANES;
+        let mask = if left >= LANES { u16::MAX } else { (1 << left) - 1 };
+        for r in 0..ROWS {
+            let values = &w[r][step * LANES..];
+            // The tile after this one, which the processor does not foresee.
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(ROWS * columns).cast());
+            // SAFETY: the mask ends at the row's end.
+            let w = unsafe { T::widen(values.as_ptr(), mask) };
+            for m in 0..M {
+                sums[r][m] = _mm512_fmadd_ps(w, load(&x[m * steps + step]), sums[r][m]);
+            }
+        }
+    }
+    for r in 0..ROWS {
+        for m in 0..M {
+            job.set(m, rows[r], sum(store(sums[r][m])));
+        }
+    }
+}
+
+/// A type that matrices are stored in.
+trait Widen: Copy {
+    /// The masked ones of 16 values as float32, zeros in place of the others.
+    ///
+    /// # Safety
+    /// The processor has AVX-512, and the masked values can be read.
+    unsafe fn widen(values: *const Self, mask: u16) -> __m512;
+}
+
+impl Widen for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn widen(values: *const Self, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_maskz_loadu_ps(mask, values) }
+    }
+}
+
+impl Widen for f16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn widen(values: *const Self, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, values.cast()) })
+    }
+}
+
+impl Widen for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn widen(values: *const Self, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        let halves = unsafe { _mm256_maskz_loadu_epi16(mask, values.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
     }
 }
 

@@ -6,7 +6,7 @@
 mod avx512;
 mod portable;
 
-use super::affine::Affine;
+use super::affine::{Affine, Dense};
 use super::isa::Isa;
 use super::output::Output;
 use super::threads;
@@ -28,17 +28,25 @@ pub(super) fn matmul(isa: Isa, w: &Affine, x: &[f32], y: &mut [f32]) {
         ordered = x.chunks_exact(UNIT).flat_map(|unit| order.map(|j| unit[j])).collect();
         &ordered
     };
-    let job = Job { w, x, y: Output::new(y) };
-    // A task reads 64 KiB of weights or so: enough to be worth handing out.
-    let row_bytes = w.columns * w.bits / 8;
-    let rows = ((64 << 10) / row_bytes).next_multiple_of(BLOCK);
-    threads::for_each(w.rows.div_ceil(rows), |task| {
-        let end = (task * rows + rows).min(w.rows);
-        threads::with_scratch(w.columns * (BLOCK + 2), 0, |scratch, _| {
-            let blocks = (task * rows..end).step_by(BLOCK);
-            blocks.for_each(|row| job.block(isa, row, BLOCK.min(end - row), scratch));
-        });
-    });
+    let inputs = x.len() / w.columns;
+    let job = Job { w: Matrix::Affine(w), rows: w.rows, columns: w.columns, x, inputs, y: Output::new(y) };
+    job.run(isa, w.columns * w.bits / 8);
+}
+
+/// The same with a matrix of floats.
+pub(super) fn dense_matmul(isa: Isa, w: &Dense, x: &[f32], y: &mut [f32]) {
+    let columns = w.columns.next_multiple_of(LANES);
+    let padded: Vec<f32>;
+    let inputs = x.len() / w.columns;
+    let x = if columns == w.columns {
+        x
+    } else {
+        let zeros = std::iter::repeat_n(0.0, columns - w.columns);
+        padded = x.chunks_exact(w.columns).flat_map(|x| x.iter().copied().chain(zeros.clone())).collect();
+        &padded
+    };
+    let job = Job { w: Matrix::Dense(w), rows: w.rows, columns, x, inputs, y: Output::new(y) };
+    job.run(isa, w.columns * w.values.bytes());
 }
 
 /// Which column of a unit each lane holds, 16 for the first step and 16 for the second. 4-bit words are
@@ -50,25 +58,56 @@ fn order(bits: usize) -> [usize; UNIT] {
     })
 }
 
+#[derive(Clone, Copy)]
+enum Matrix<'a> {
+    Affine(&'a Affine<'a>),
+    Dense(&'a Dense<'a>),
+}
+
+/// In place of a quantised matrix's bits: a dense one.
+const DENSE: usize = 0;
+
 struct Job<'a> {
-    w: &'a Affine<'a>,
+    w: Matrix<'a>,
+    rows: usize,
+    /// Of a dense matrix, with zeros behind them up to a multiple of [`LANES`].
+    columns: usize,
     /// In the order of [`order`].
     x: &'a [f32],
+    /// Rows of `x`.
+    inputs: usize,
     y: Output<'a>,
 }
 
 impl Job<'_> {
+    fn run(&self, isa: Isa, row_bytes: usize) {
+        // A task reads 64 KiB of weights or so: enough to be worth handing out.
+        let rows = ((64 << 10) / row_bytes).next_multiple_of(BLOCK);
+        threads::for_each(self.rows.div_ceil(rows), |task| {
+            let end = (task * rows + rows).min(self.rows);
+            threads::with_scratch(self.columns * (BLOCK + 2), 0, |scratch, _| {
+                let blocks = (task * rows..end).step_by(BLOCK);
+                blocks.for_each(|row| self.block(isa, row, BLOCK.min(end - row), scratch));
+            });
+        });
+    }
+
     /// Writes the result of input row `m` and matrix row `row`, which is one of the task's.
     #[inline(always)]
     fn set(&self, m: usize, row: usize, value: f32) {
         // SAFETY: every row of the matrix belongs to one task.
-        unsafe { self.y.write(m * self.w.rows + row, &[value]) };
+        unsafe { self.y.write(m * self.rows + row, &[value]) };
     }
 
     /// Rows `row..row + count` of the matrix, at most [`BLOCK`], with all of `x`. `scratch` has room for
     /// them unpacked and two rows more.
     fn block(&self, isa: Isa, row: usize, count: usize, scratch: &mut [f32]) {
-        match self.w.bits {
+        let bits = match self.w {
+            Matrix::Affine(w) => w.bits,
+            Matrix::Dense(_) => DENSE,
+        };
+        match bits {
+            DENSE => self.block_of::<DENSE>(isa, row, count, scratch),
             2 => self.block_of::<2>(isa, row, count, scratch),
             3 => self.block_of::<3>(isa, row, count, scratch),
             4 => self.block_of::<4>(isa, row, count, scratch),

@@ -1,6 +1,7 @@
 //! Products in float32 for any processor: loops over 16 lanes, which the compiler makes vectors of.
 
-use super::{BLOCK, Job, LANES, UNIT, order, sum};
+use super::{BLOCK, Job, LANES, Matrix, UNIT, order, sum};
+use crate::kernels::affine::Affine;
 
 /// See [`Job::block`].
 pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
@@ -16,12 +17,12 @@ pub(super) fn block_avx2<const BITS: usize>(job: &Job, row: usize, count: usize,
 
 #[inline(always)]
 fn block_with<const BITS: usize, const FMA: bool>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
-    let columns = job.w.columns;
+    let columns = job.columns;
     let (block, groups) = scratch.split_at_mut(columns * BLOCK);
     for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
-        unpack::<BITS, FMA>(job, row + i, groups, out);
+        unpack_row::<BITS, FMA>(job, row + i, groups, out);
     }
-    let inputs = job.x.len() / columns;
+    let inputs = job.inputs;
     let x = |m: usize| &job.x[m * columns..][..columns];
     let w = |i: usize| &block[i * columns..][..columns];
     for m in (0..inputs).step_by(2) {
@@ -44,19 +45,37 @@ fn block_with<const BITS: usize, const FMA: bool>(job: &Job, row: usize, count: 
     }
 }
 
-/// Dequantises a row, in the order of [`order`]. `groups`: room for its scales and biases.
+/// A row as floats, in the order of [`order`]. `room`: for its scales and biases.
 #[inline(always)]
-pub(super) fn unpack<const BITS: usize, const FMA: bool>(
+pub(super) fn unpack_row<const BITS: usize, const FMA: bool>(
     job: &Job,
     row: usize,
-    groups: &mut [f32],
+    room: &mut [f32],
     out: &mut [f32],
 ) {
-    let (scales, biases) = read_groups(job, row, groups);
+    match job.w {
+        Matrix::Dense(w) => {
+            let (values, padding) = out.split_at_mut(w.columns);
+            w.values.read(row * w.columns, values);
+            padding.fill(0.0);
+        }
+        Matrix::Affine(w) => unpack_affine::<BITS, FMA>(w, row, room, out),
+    }
+}
+
+#[inline(always)]
+fn unpack_affine<const BITS: usize, const FMA: bool>(
+    w: &Affine,
+    row: usize,
+    room: &mut [f32],
+    out: &mut [f32],
+) {
+    let (scales, biases) = read_groups(w, row, room);
     let order = order(BITS);
-    let units = job.w.words(row).chunks_exact(BITS).zip(out.chunks_exact_mut(UNIT));
+    // A dense matrix does not come here, but the compiler wants to see that its chunks have a size.
+    let units = w.words(row).chunks_exact(BITS.max(1)).zip(out.chunks_exact_mut(UNIT));
     for (index, (words, out)) in units.enumerate() {
-        let group = index * UNIT / job.w.group;
+        let group = index * UNIT / w.group;
         let (scale, bias) = (scales[group], biases[group]);
         for (out, &column) in out.iter_mut().zip(&order) {
             let bit = column * BITS;
@@ -70,11 +89,11 @@ pub(super) fn unpack<const BITS: usize, const FMA: bool>(
 
 /// A row's scales and biases.
 #[inline(always)]
-pub(super) fn read_groups<'a>(job: &Job, row: usize, room: &'a mut [f32]) -> (&'a [f32], &'a [f32]) {
-    let groups = job.w.columns / job.w.group;
+pub(super) fn read_groups<'a>(w: &Affine, row: usize, room: &'a mut [f32]) -> (&'a [f32], &'a [f32]) {
+    let groups = w.columns / w.group;
     let (scales, biases) = room[..2 * groups].split_at_mut(groups);
-    job.w.scales.read(row * groups, scales);
-    job.w.biases.read(row * groups, biases);
+    w.scales.read(row * groups, scales);
+    w.biases.read(row * groups, biases);
     (scales, biases)
 }
 
