@@ -20,6 +20,11 @@ struct Case {
     columns: usize,
 }
 
+/// Rounded to bfloat16.
+fn round(a: &Array) -> Array {
+    ops::astype(&ops::astype(a, Dtype::BF16).unwrap(), Dtype::F32).unwrap()
+}
+
 fn normal(rng: &mut Pcg64) -> f32 {
     (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0
 }
@@ -30,7 +35,6 @@ impl Case {
         let values = Array::from_f32(&values, &[rows as i32, columns as i32]).unwrap();
         let quantization = Quantization { group_size, bits, mode: QuantMode::Affine };
         let mut w = ops::quantize(&values, quantization).unwrap();
-        let round = |a: &Array| ops::astype(&ops::astype(a, Dtype::BF16).unwrap(), Dtype::F32).unwrap();
         w.scales = round(&w.scales);
         w.biases = w.biases.as_ref().map(round);
         let x = (0..m * columns).map(|_| normal(rng)).collect();

@@ -1,6 +1,8 @@
 //! Products in float32 with AVX-512. Loops are written out: the compiler does not inline these
 //! functions into closures, which know nothing of AVX-512.
 
+#![allow(clippy::needless_range_loop)] // see above
+
 use super::portable::{read_groups, unpack_row};
 use super::{BLOCK, DENSE, Job, LANES, Matrix, UNIT, sum};
 use crate::kernels::affine::{Affine, Floats};

@@ -1,6 +1,8 @@
 //! Products in integers with AVX-512 VNNI. Loops are written out: the compiler does not inline these
 //! functions into closures, which know nothing of AVX-512.
 
+#![allow(clippy::needless_range_loop)] // see above
+
 use super::input::{Rounded, TILE, round_avx2};
 use super::portable::unpack;
 use super::{BLOCK, Job, LANES, Task};
@@ -170,7 +172,7 @@ pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) 
             let mut lanes = [_mm512_setzero_si512(); LANES];
             for lane in 0..LANES {
                 let start = (row + lane.min(count - 1)) * groups + first;
-                lanes[lane] = load_widened(floats, start, (groups - first).min(LANES));
+                lanes[lane] = load_widened(floats, start, (groups - first).min(LANES), LANES * groups);
             }
             transpose(&mut lanes);
             for i in 0..(groups - first).min(LANES) {
@@ -180,25 +182,28 @@ pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) 
     }
 }
 
-/// `count` floats, at most 16, as float32.
+/// `count` floats, at most 16, as float32. `next`: how far behind lie those that are needed next.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn load_widened(floats: &Floats, start: usize, count: usize) -> __m512i {
+fn load_widened(floats: &Floats, start: usize, count: usize, next: usize) -> __m512i {
     let mask = first_lanes(count);
     match floats {
         Floats::F32(values) => {
             let values = &values[start..start + count];
+            prefetch(values, next);
             // SAFETY: the mask ends at the slice's end.
             unsafe { _mm512_maskz_loadu_epi32(mask, values.as_ptr().cast()) }
         }
         Floats::BF16(values) => {
             let values = &values[start..start + count];
+            prefetch(values, next);
             // SAFETY: as above.
             let halves = unsafe { _mm256_maskz_loadu_epi16(mask, values.as_ptr().cast()) };
             _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))
         }
         Floats::F16(values) => {
             let values = &values[start..start + count];
+            prefetch(values, next);
             // SAFETY: as above.
             let halves = unsafe { _mm256_maskz_loadu_epi16(mask, values.as_ptr().cast()) };
             _mm512_castps_si512(_mm512_cvtph_ps(halves))

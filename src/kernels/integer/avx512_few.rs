@@ -1,5 +1,8 @@
 //! Products in integers with AVX-512 VNNI for few rows of the input: the matrix's words are multiplied as
-//! they lie in memory, and the lanes, columns of one row, are added up at the end of every block.
+//! they lie in memory, and the lanes, columns of one row, are added up at the end of every block. Loops are
+//! written out, as in avx512.rs.
+
+#![allow(clippy::needless_range_loop)] // see above
 
 use super::avx512::{first_lanes, load_floats, prefetch, read_groups, store_floats};
 use super::input::{Rounded, pair, round_avx2};
