@@ -24,7 +24,7 @@ export MLX_ROOT
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test lint header bench install setup fetch clean
+.PHONY: help build demo test fuzz lint header bench install setup fetch clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test: ## run every test and end with a count and the names of what was skipped
 	@sh tools/setup.sh test $(swift)
 	@sh tools/fetch.sh $(variant) $(target)
 	@sh tools/test.sh
+
+fuzz: fetch ## break what is read from files, 60 s (or SECONDS=N) for each kind
+	@sh tools/fuzz.sh $(or $(SECONDS),60)
 
 lint: build ## check formatting and warnings of all languages, and that the header is up to date
 	@sh tools/setup.sh lint $(swift)

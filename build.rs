@@ -5,6 +5,7 @@
 //! MLX's own Linux build, which is `$MLX_ROOT` or else fetched from PyPI by `tools/fetch-mlx.sh`.
 
 use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,25 +21,10 @@ fn main() {
         return;
     }
     let mlx = mlx_root(&root, &out);
-    let mlx_c = mlx_c_sources();
-    // A change of src/ffi runs this script for the header's sake; mlx-c takes a minute and stays.
-    let made_from = format!(
-        "{}\n{}\n{:?}{:?}",
-        mlx.display(),
-        mlx_c.display(),
-        modified(Path::new("build.rs")),
-        modified(&mlx.join("lib/libmlx.so"))
-    );
-    let stamp = out.join("mlx_c.made_from");
-    if std::fs::read_to_string(&stamp).is_ok_and(|last| last == made_from) {
-        println!("cargo:rustc-link-search=native={}", out.display());
-        println!("cargo:rustc-link-lib=static=mlxc");
-    } else {
-        compile_mlx_c(&mlx, &mlx_c);
-        generate_bindings(&root, &out, &mlx, &mlx_c);
-        std::fs::write(&stamp, made_from).expect("OUT_DIR is writable");
-    }
-    compile_shim(&out, &mlx, &mlx_c);
+    let made = compiled_once(&root, &out, &mlx, &mlx_c_sources());
+    println!("cargo:rustc-env=MLXRT_MLX_C={}", made.join("mlx_c.rs").display());
+    println!("cargo:rustc-link-search=native={}", made.display());
+    println!("cargo:rustc-link-lib=static=mlxc");
     link(&out, &mlx);
 }
 
@@ -111,6 +97,38 @@ fn mlx_c_sources() -> PathBuf {
     Path::new(manifest).with_file_name("src").join("mlx-c")
 }
 
+/// The folder with mlx-c and its bindings. It takes a minute to make, so it is made once for all that
+/// Cargo builds in one target folder: clippy, other features, a change of src/ffi.
+fn compiled_once(root: &Path, out: &Path, mlx: &Path, mlx_c: &Path) -> PathBuf {
+    let mut made_from = DefaultHasher::new();
+    println!("cargo:rerun-if-changed=src/mlx/mapped.cpp");
+    println!("cargo:rerun-if-changed=src/mlx/primitive.cpp");
+    (
+        include_str!("build.rs"),
+        include_str!("src/mlx/mapped.cpp"),
+        include_str!("src/mlx/primitive.cpp"),
+        mlx,
+        mlx_c,
+        modified(&mlx.join("lib/libmlx.so")),
+    )
+        .hash(&mut made_from);
+    (env::var("TARGET").unwrap(), env::var("OPT_LEVEL").unwrap()).hash(&mut made_from);
+    let made = target_dir(out).join("mlx").join(format!("c-{:016x}", made_from.finish()));
+    if !made.exists() {
+        compile_mlx_c(mlx, mlx_c);
+        generate_bindings(root, out, mlx, mlx_c);
+        // Moved into place when it is whole.
+        let partial = out.join("mlx_c");
+        std::fs::create_dir_all(&partial).expect("OUT_DIR is writable");
+        for file in ["libmlxc.a", "mlx_c.rs"] {
+            std::fs::rename(out.join(file), partial.join(file)).expect("made above");
+        }
+        // Another build may have been faster: its result is as good.
+        let _ = std::fs::rename(&partial, &made);
+    }
+    made
+}
+
 fn compile_mlx_c(mlx: &Path, mlx_c: &Path) {
     let sources = std::fs::read_dir(mlx_c.join("mlx/c"))
         .expect("mlx-c sources")
@@ -120,35 +138,13 @@ fn compile_mlx_c(mlx: &Path, mlx_c: &Path) {
         .cpp(true)
         .std("c++20")
         .files(sources)
+        .files(["src/mlx/mapped.cpp", "src/mlx/primitive.cpp"])
         .include(mlx_c)
         .include(mlx.join("include"))
         .flag("-fvisibility=hidden")
         .warnings(false)
+        .cargo_metadata(false)
         .compile("mlxc");
-}
-
-/// The C++ side of `src/mlx/primitive.rs`.
-fn compile_shim(out: &Path, mlx: &Path, mlx_c: &Path) {
-    let source = Path::new("src/mlx/primitive.cpp");
-    println!("cargo:rerun-if-changed={}", source.display());
-    let made_from = format!("{}\n{:?}{:?}", mlx.display(), modified(source), modified(Path::new("build.rs")));
-    let stamp = out.join("shim.made_from");
-    if std::fs::read_to_string(&stamp).is_ok_and(|last| last == made_from) {
-        println!("cargo:rustc-link-search=native={}", out.display());
-        println!("cargo:rustc-link-lib=static=mlxrt_primitive");
-        return;
-    }
-    cc::Build::new()
-        .cpp(true)
-        .std("c++20")
-        .file(source)
-        .include(mlx_c)
-        .include(mlx.join("include"))
-        .flag("-fvisibility=hidden")
-        .flag("-Wno-unused") // mlx-c's headers
-        .flag("-Wno-unused-parameter") // MLX's
-        .compile("mlxrt_primitive");
-    std::fs::write(&stamp, made_from).expect("OUT_DIR is writable");
 }
 
 fn generate_bindings(root: &Path, out: &Path, mlx: &Path, mlx_c: &Path) {

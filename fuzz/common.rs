@@ -1,9 +1,10 @@
 //! What the targets share: an allocator that counts, and a folder to put broken files into.
 
+use mlxrt::mlx::memory;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Once, OnceLock};
 
 /// The system's allocator, with the largest single allocation since [`limited`] began.
 struct Counting;
@@ -28,13 +29,28 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs what reads `data` and fails if it allocates much more than its size at once: a length that a file
-/// claims must not be believed before the file is seen to be that long.
+/// Lets panics that the library catches pass; one that gets out of a target still aborts it. To be called
+/// by targets of which a package panics on broken input.
+pub fn panics_may_be_caught() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
+
+/// Runs what reads `data` and fails if it allocates much more than its size, in one piece or, in MLX's
+/// memory, altogether: a length that a file claims must not be believed before the file is seen to be
+/// that long.
 pub fn limited(data: &[u8], times: usize, run: impl FnOnce()) {
+    limited_to((1 << 20) + times * data.len(), run);
+}
+
+/// The same with a limit in bytes.
+pub fn limited_to(limit: usize, run: impl FnOnce()) {
     LARGEST.store(0, Relaxed);
+    memory::reset_peak().expect("MLX's counters");
     run();
-    let (largest, limit) = (LARGEST.load(Relaxed), (1 << 20) + times * data.len());
-    assert!(largest <= limit, "{largest} bytes at once for {} of input", data.len());
+    let (largest, arrays) = (LARGEST.load(Relaxed), memory::peak().expect("MLX's counters"));
+    assert!(largest <= limit, "{largest} bytes at once, {limit} are allowed");
+    assert!(arrays <= limit, "{arrays} bytes of arrays, {limit} are allowed");
 }
 
 /// The demo model.

@@ -70,6 +70,9 @@
 // mostly, have special tokens among their ordinary ones too, where no setting hides them.
 #define MLXRT_TOKENIZE_PLAIN_TEXT 2
 
+// No size that layers are built from is larger.
+#define MAX_SIZE (1 << 24)
+
 // What a call came to. The values never change; new ones may be added.
 enum mlxrt_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -100,6 +103,12 @@ enum mlxrt_status
     MLXRT_STATUS_MLX = 10,
     // A defect of this library, please report it. The process is safe and handles stay valid.
     MLXRT_STATUS_INTERNAL = 11,
+    // The system refused to write or read a file that is no part of a model: the disk is full, say, or
+    // the folder belongs to somebody else.
+    MLXRT_STATUS_IO = 12,
+    // A download failed: the hub cannot be reached, went silent, refused, or sent something else than
+    // it lists. What arrived is kept where it can be gone on from.
+    MLXRT_STATUS_NETWORK = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -205,8 +214,9 @@ typedef int32_t mlxrt_quant_mode;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// Stops loading or generating from any thread. One handle may serve any number of calls, one after
-// the other or at the same time; once triggered it stops them all until it is reset.
+// Stops loading, generating, looking for models or converting from any thread. One handle may serve
+// any number of calls, one after the other or at the same time; once triggered it stops them all until
+// it is reset.
 typedef struct mlxrt_cancel mlxrt_cancel;
 
 // A loaded model with its tokenizer and a thread that computes. It may be used by any number of
@@ -257,18 +267,22 @@ typedef struct mlxrt_model_entry {
     // What loads it as well if it lies in the Hugging Face cache: "org/name", with "@commit" where
     // that is not the commit of branch main. Otherwise empty.
     struct mlxrt_string id;
-    // model_type of config.json, such as "qwen3", or what a GGUF file's architecture is called there.
-    // Empty if it has none.
-    struct mlxrt_string model_type;
-    // The type of dense weights by config.json, such as "bfloat16". Empty if it says none.
-    struct mlxrt_string dtype;
-    // How weights are quantised, such as "affine". Empty: they are not.
-    struct mlxrt_string quant_mode;
+    // model_type of config.json, such as "qwen3", or what a GGUF file's architecture is called there, as
+    // in mlxrt_model_desc. Empty if it has none.
+    struct mlxrt_string architecture;
+    // The type of dense weights in config.json's words, such as "bfloat16". Empty if it says none.
+    struct mlxrt_string dtype_name;
+    // How weights are quantised in config.json's words, such as "affine" or "gptq". Empty: they are not.
+    struct mlxrt_string quant_name;
     // Empty if the model can be run, as far as that can be told without reading its weights.
     // Otherwise why not, for people.
     struct mlxrt_string problem;
     // MLXRT_STATUS_OK if problem is empty, else the mlxrt_status that loading it would give.
     int32_t status;
+    // The mlxrt_dtype of dtype_name; MLXRT_DTYPE_AUTO: it says none, or another one.
+    int32_t dtype;
+    // The mlxrt_quant_mode of quant_name; MLXRT_QUANT_NONE: not quantised, or in another way.
+    int32_t quant_mode;
     // Bits of a quantised weight, 0: not quantised or not said.
     uint32_t quant_bits;
     // Weights that share a scale, 0: not quantised or not said.
@@ -309,13 +323,21 @@ typedef struct mlxrt_load_options {
     mlxrt_progress_callback progress;
     // Passed to progress.
     void *user_data;
+    // Non-zero: read the weights into memory of the process's own. By default, on the CPU, those that are
+    // computed with as they are stored (quantised ones) stay in their files, mapped: loading takes
+    // no time, processes share them, and mlxrt_memory_active does not count them; but who shortens
+    // such a file while the model is loaded ends the process. Replacing it is fine.
+    int32_t no_mmap;
+    // Zero.
+    uint32_t reserved;
 } mlxrt_load_options;
 
 // What mlxrt_model_info tells.
 typedef struct mlxrt_model_desc {
     // sizeof(mlxrt_model_desc), set by the caller.
     size_t struct_size;
-    // model_type of config.json, such as "qwen3": NUL-terminated, valid until the model is freed.
+    // model_type of config.json, such as "qwen3", or what a GGUF file's architecture is called there:
+    // NUL-terminated, valid until the model is freed.
     const char *architecture;
     // Number of parameters, counted before quantisation.
     uint64_t parameters;
@@ -397,6 +419,8 @@ typedef struct mlxrt_generate_options {
 
 // A generated token, as the callback sees it.
 typedef struct mlxrt_token {
+    // sizeof(mlxrt_token), set by the library: fields are only ever added, behind the last one.
+    size_t struct_size;
     // The id, or -1 for text that was held back (part of what could have become a stop string, or
     // an unfinished character) and comes with no token of its own.
     int32_t id;
@@ -461,11 +485,12 @@ typedef struct mlxrt_chat_options {
     struct mlxrt_string variables;
     // Non-zero: the text doesn't end where the assistant's answer begins.
     int32_t no_generation_prompt;
-    // Zero.
+    // Zero; anything else is a bad argument.
     uint32_t reserved;
 } mlxrt_chat_options;
 
-// One message of a conversation.
+// One message of a conversation. This struct is final, as arrays of it are passed: what messages may
+// hold besides goes into `messages` of mlxrt_chat_options, as JSON.
 typedef struct mlxrt_message {
     // Who speaks: "system", "user", "assistant", or what else the model's template knows.
     struct mlxrt_string role;
@@ -484,7 +509,8 @@ typedef struct mlxrt_convert_options {
     // Weights that share a scale; 0: 64 for AFFINE, 32 for MXFP4 and MXFP8, 16 for NVFP4. Only AFFINE
     // has a choice: 32, 64, 128.
     uint32_t quant_group;
-    // The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: as it is in the source.
+    // The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: what config.json says, or as it is in the
+    // source if that says nothing.
     int32_t dtype;
     // Stops converting from another thread; may be NULL.
     const struct mlxrt_cancel *cancel;
@@ -520,47 +546,78 @@ const char *mlxrt_status_name(int32_t status);
 
 // Describes a device (a mlxrt_device; MLXRT_DEVICE_AUTO describes the one it stands for). A device
 // that is not there is described as not available, which is not an error.
+//
+// Errors: BAD_ARGUMENT (no mlxrt_device, `out` is NULL or its struct_size was not set), MLX.
 mlxrt_status mlxrt_device_info(int32_t device, struct mlxrt_device_desc *out);
 
 // Bytes in use by MLX's arrays: weights, caches and work in progress, of all models.
+//
+// Errors: BAD_ARGUMENT (`out` is NULL), MLX.
 mlxrt_status mlxrt_memory_active(uint64_t *out);
 
 // The highest number of active bytes since the start or the last mlxrt_memory_reset_peak.
+//
+// Errors: BAD_ARGUMENT (`out` is NULL), MLX.
 mlxrt_status mlxrt_memory_peak(uint64_t *out);
 
 // Bytes that MLX keeps for reuse after arrays were freed. Always 0 in MLX's CPU build, which keeps
 // none.
+//
+// Errors: BAD_ARGUMENT (`out` is NULL), MLX.
 mlxrt_status mlxrt_memory_cache(uint64_t *out);
 
 // Limits the bytes that MLX keeps for reuse (0: keep none). `previous` receives the limit until
 // now and may be NULL. MLX's CPU build accepts and ignores it.
+//
+// Errors: BAD_ARGUMENT (more bytes than the machine can address), MLX.
 mlxrt_status mlxrt_memory_set_cache_limit(uint64_t bytes, uint64_t *previous);
 
 // Limits MLX's memory: above it allocations first give kept memory back and wait for running work.
 // A guideline, not a hard wall. `previous` receives the limit until now and may be NULL.
+//
+// Errors: BAD_ARGUMENT (more bytes than the machine can address), MLX.
 mlxrt_status mlxrt_memory_set_limit(uint64_t bytes, uint64_t *previous);
 
 // Limits the memory that macOS keeps wired for the GPU. Without effect on other systems.
 // `previous` receives the limit until now and may be NULL.
+//
+// Errors: BAD_ARGUMENT (more bytes than the machine can address), MLX.
 mlxrt_status mlxrt_memory_set_wired_limit(uint64_t bytes, uint64_t *previous);
 
 // Gives the bytes that MLX keeps for reuse back to the system.
+//
+// Errors: MLX.
 mlxrt_status mlxrt_memory_clear_cache(void);
 
 // Starts the peak anew from the bytes now active.
+//
+// Errors: MLX.
 mlxrt_status mlxrt_memory_reset_peak(void);
 
 // Makes a cancel handle, not triggered. `out` must not be NULL; free the handle with
 // mlxrt_cancel_free.
+//
+// Errors: BAD_ARGUMENT (`out` is NULL).
 mlxrt_status mlxrt_cancel_new(struct mlxrt_cancel **out);
 
-// Asks every call that was given this handle to stop. Returns at once. A call that generates then
-// returns MLXRT_STATUS_CANCELLED within milliseconds, and the engine gives its work up before the
-// next token (in a prefill before the next layer on the CPU, the next 2,048 tokens on a GPU); one
-// that loads returns it before the next 64 MiB of weights. May be called from any thread, from a callback and from a signal-handling thread.
+// Asks every call that was given this handle to stop. Returns at once; each of the calls then returns
+// MLXRT_STATUS_CANCELLED, or what it came to in the meantime:
+//
+// - One that generates, within milliseconds; the engine gives its work up before the next token (in a
+//   prefill before the next layer on the CPU, the next 2,048 tokens on a GPU).
+// - One that loads, before the next 64 MiB of weights; one that downloads, within milliseconds, even
+//   where the network hangs.
+// - One that looks for models, before the next folder or file; one that converts, before the next
+//   tensor.
+//
+// May be called from any thread, from a callback and from a signal-handling thread.
+//
+// Errors: BAD_ARGUMENT (NULL, or a handle that was freed).
 mlxrt_status mlxrt_cancel_trigger(struct mlxrt_cancel *cancel);
 
 // Makes a triggered handle ready for another call.
+//
+// Errors: BAD_ARGUMENT (NULL, or a handle that was freed).
 mlxrt_status mlxrt_cancel_reset(struct mlxrt_cancel *cancel);
 
 // Frees the handle; NULL is ignored. A call that was given it goes on and can no longer be
@@ -568,6 +625,8 @@ mlxrt_status mlxrt_cancel_reset(struct mlxrt_cancel *cancel);
 void mlxrt_cancel_free(struct mlxrt_cancel *cancel);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_discover_options).
+//
+// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 mlxrt_status mlxrt_discover_options_default(struct mlxrt_discover_options *options, size_t size);
 
 // Lists the models in a folder and below it, in the order of their paths; with a `folder` of NULL and
@@ -576,11 +635,13 @@ mlxrt_status mlxrt_discover_options_default(struct mlxrt_discover_options *optio
 // does not exist holds no models. `options` may be NULL.
 //
 // A model is a folder with config.json and weights or a tokenizer, or a .gguf file. No weights are
-// read, so thousands of models take less than a second. What is broken, incomplete or unreadable is
-// listed with its problem and stops nothing. Links to folders are followed, but no folder is looked
-// into twice, and none below the first whose name starts with a dot.
+// read, so thousands of folders take less than a second. Of a .gguf file the whole header is read, its
+// vocabulary included: 10 ms for 150,000 tokens. What is broken, incomplete or unreadable is listed with
+// its problem and stops nothing. Links to folders are followed, but no folder is looked into twice, and
+// none below the first whose name starts with a dot.
 //
-// Errors: NOT_FOUND (no such folder), CANCELLED, BAD_ARGUMENT.
+// Errors: NOT_FOUND (no such folder), CANCELLED, BAD_ARGUMENT (a path that is empty or not UTF-8, no
+// callback, a freed cancel handle).
 mlxrt_status mlxrt_discover(const char *folder,
                             size_t folder_len,
                             const struct mlxrt_discover_options *options,
@@ -588,6 +649,8 @@ mlxrt_status mlxrt_discover(const char *folder,
                             void *user_data);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_load_options).
+//
+// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 mlxrt_status mlxrt_load_options_default(struct mlxrt_load_options *options, size_t size);
 
 // Loads a model from a folder in the Hugging Face layout: config.json, one or more .safetensors,
@@ -597,13 +660,16 @@ mlxrt_status mlxrt_load_options_default(struct mlxrt_load_options *options, size
 //
 // Where no such path exists, `org/name` or `org/name@revision` is looked for in the Hugging Face
 // cache (see mlxrt_discover), and downloaded if the options say so. A download that was interrupted
-// goes on where it stopped when the model is asked for again. HF_ENDPOINT and HF_TOKEN are honoured;
-// no other call of this library uses the network.
+// goes on where it stopped when the model is asked for again; what arrives is checked against the
+// checksums that the hub lists. Of several processes one downloads, the others wait. HF_ENDPOINT,
+// HF_TOKEN and HF_HUB_DOWNLOAD_TIMEOUT (seconds of silence that are too many; 30) are honoured. No
+// other call of this library uses the network.
 //
-// Errors: NOT_FOUND (no such path, nor in the cache; no file in it; or the download failed),
-// BAD_MODEL (a file is broken: the message names file, key and what was expected), UNSUPPORTED
-// (unknown model_type: the message lists the known ones; no such device; or a download is needed and
-// the library was built without Cargo feature `hub`), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
+// Errors: NOT_FOUND (no such path, nor in the cache, nor on the hub; no file in it), NETWORK (the
+// download failed), IO (the cache cannot be written), BAD_MODEL (a file is broken: the message names
+// file, key and what was expected), UNSUPPORTED (unknown model_type: the message lists the known ones;
+// no such device; or a download is needed and the library was built without Cargo feature `hub`),
+// CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
 mlxrt_status mlxrt_model_load(const char *path,
                               size_t path_len,
                               const struct mlxrt_load_options *options,
@@ -615,6 +681,8 @@ mlxrt_status mlxrt_model_load(const char *path,
 void mlxrt_model_free(struct mlxrt_model *model);
 
 // Describes a model. Set `out->struct_size` before the call.
+//
+// Errors: BAD_ARGUMENT (a model that was freed, `out` is NULL or its struct_size was not set).
 mlxrt_status mlxrt_model_info(const struct mlxrt_model *model, struct mlxrt_model_desc *out);
 
 // Turns text into token ids. `flags` is 0 or a sum of MLXRT_TOKENIZE_ values.
@@ -622,6 +690,9 @@ mlxrt_status mlxrt_model_info(const struct mlxrt_model *model, struct mlxrt_mode
 // Writes at most `capacity` ids to `ids`. `*count` receives how many there are, whether they fit or
 // not: call with `ids` NULL and `capacity` 0 to ask, which is no error; a buffer that is too small
 // is MLXRT_STATUS_BUFFER_TOO_SMALL and stays untouched.
+//
+// Errors: BAD_ARGUMENT (a model that was freed, text that is not UTF-8, unknown flags, `count` is
+// NULL), BUFFER_TOO_SMALL.
 mlxrt_status mlxrt_model_tokenize(const struct mlxrt_model *model,
                                   const char *text,
                                   size_t text_len,
@@ -634,7 +705,10 @@ mlxrt_status mlxrt_model_tokenize(const struct mlxrt_model *model,
 // are no UTF-8 become U+FFFD.
 //
 // Writes at most `capacity` bytes to `text`, without a NUL; `*len` receives how many there are, as
-// for mlxrt_model_tokenize. An id that the tokenizer doesn't have is a bad argument.
+// for mlxrt_model_tokenize.
+//
+// Errors: BAD_ARGUMENT (a model that was freed, an id that the tokenizer doesn't have, `len` is NULL),
+// BUFFER_TOO_SMALL.
 mlxrt_status mlxrt_model_detokenize(const struct mlxrt_model *model,
                                     const int32_t *ids,
                                     size_t id_count,
@@ -644,6 +718,8 @@ mlxrt_status mlxrt_model_detokenize(const struct mlxrt_model *model,
                                     size_t *len);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_generate_options).
+//
+// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 mlxrt_status mlxrt_generate_options_default(struct mlxrt_generate_options *options, size_t size);
 
 // Continues a prompt as it stands. Blocks until the answer is complete; `callback` sees each token
@@ -674,14 +750,18 @@ mlxrt_status mlxrt_model_generate_ids(const struct mlxrt_model *model,
                                       struct mlxrt_generate_result *result);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_chat_options).
+//
+// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 mlxrt_status mlxrt_chat_options_default(struct mlxrt_chat_options *options, size_t size);
 
 // The text that a conversation becomes through the model's chat template: what mlxrt_model_chat
 // gives the model to read. `chat` may be NULL. Buffer and `*len` as for mlxrt_model_detokenize.
 //
-// Where a model has several templates, "tool_use" is taken if there are tools, else "default". A
-// template that refuses the conversation is a bad argument with the template's own message; a model
-// without a template is MLXRT_STATUS_UNSUPPORTED.
+// Where a model has several templates, "tool_use" is taken if there are tools, else "default".
+//
+// Errors: BAD_ARGUMENT (a model that was freed, text that is not UTF-8, JSON that is not what it should
+// be, a conversation that the template refuses, with the template's own message), UNSUPPORTED (a model
+// without a template), BUFFER_TOO_SMALL.
 mlxrt_status mlxrt_model_render_chat(const struct mlxrt_model *model,
                                      const struct mlxrt_message *messages,
                                      size_t message_count,
@@ -702,21 +782,23 @@ mlxrt_status mlxrt_model_chat(const struct mlxrt_model *model,
                               struct mlxrt_generate_result *result);
 
 // Fills options with their defaults. `size` is sizeof(mlxrt_convert_options).
+//
+// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 mlxrt_status mlxrt_convert_options_default(struct mlxrt_convert_options *options, size_t size);
 
-// Reads the model folder `source`, whose weights are floating-point numbers, and writes the new folder
-// `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so, and
-// copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
-// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices whose rows do not
-// divide by the group stay dense; routers of experts keep 8 bits. Blocks until done; needs memory for
-// one tensor at a time.
+// Reads the model `source`, a folder or `org/name` of one in the Hugging Face cache, and writes the new
+// folder `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so,
+// and copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
+// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices that are quantised
+// already stay as they are; those whose rows do not divide by the group stay dense; routers of experts
+// keep 8 bits. Blocks until done; needs memory for one tensor at a time.
 //
-// Nothing half-written is left: the folder gets its name when it is complete, after an error or a
-// cancel it is gone.
+// The folder gets its name when it is complete. Until then it is called `destination.partial-` and a
+// random number; after an error or a cancel it is gone, and only a process that is killed leaves it.
 //
-// Errors: BAD_ARGUMENT (`destination` is there already, `source` is quantised already, bits and group
-// that the mode does not have, no room on the disk), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for
-// mlxrt_model_load, CANCELLED.
+// Errors: BAD_ARGUMENT (`destination` is there already, all of `source` is quantised already, bits and
+// group that the mode does not have), IO (the system refused to write: no room on the disk, say),
+// NOT_FOUND, BAD_MODEL, UNSUPPORTED as for mlxrt_model_load, CANCELLED, OUT_OF_MEMORY, MLX.
 mlxrt_status mlxrt_model_convert(const char *source,
                                  size_t source_len,
                                  const char *destination,

@@ -1,5 +1,6 @@
 //! The one error type. Its kind becomes the status code at the C boundary, its text the message.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Everything that can go wrong, by what the caller can do about it.
@@ -32,6 +33,12 @@ pub enum Error {
     /// The caller's buffer is too small.
     #[error("{0}")]
     BufferTooSmall(String),
+    /// The system refused to write or read a file that is no part of a model.
+    #[error("{0}")]
+    Io(String),
+    /// A download failed: the message says what the other side answered.
+    #[error("{0}")]
+    Network(String),
     /// MLX failed.
     #[error("MLX: {0}")]
     Mlx(String),
@@ -42,6 +49,13 @@ pub enum Error {
 
 /// What every fallible function of this library returns.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Runs what may panic; a panic becomes [`Error::Internal`] with its message.
+pub fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T> {
+    // Asserting is sound: everything that is shared sits in locks that do not poison and are released by
+    // unwinding.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Error::from_panic(&*payload))
+}
 
 impl Error {
     /// A [`Error::BadModel`] that names the file.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use mlxrt::engine::{ChatTemplate, Conversation, Tokenizer};
+use mlxrt::engine::{ChatTemplate, Conversation, Encoding, Tokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -140,6 +140,37 @@ fn templates_of_real_models_render_as_hugging_face_renders_them() {
 }
 
 #[test]
+fn templates_of_real_models_render_long_conversations() {
+    if !templates().is_dir() {
+        return common::skip("long conversations", "no folder with chat templates (MLXRT_TEMPLATES)");
+    }
+    let turns = |count: usize, text: &str| {
+        let roles = ["user", "assistant"].iter().cycle().take(count);
+        let messages = roles.map(|role| json!({ "role": role, "content": text })).collect();
+        let tools = json!({ "type": "function", "function": { "name": "f", "description": "d",
+            "parameters": { "type": "object", "properties": { "a": { "type": "string" } } } } });
+        [None, Some(vec![tools])].map(|tools| Conversation {
+            messages: Vec::clone(&messages),
+            tools,
+            ..Conversation::new([])
+        })
+    };
+    for file in templates().read_dir().unwrap().map(|file| file.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "jinja") {
+            continue;
+        }
+        let template = ChatTemplate::compile(&std::fs::read_to_string(&file).unwrap(), Map::new()).unwrap();
+        for (count, text) in [(999, "hi"), (99, &*"Some words. ".repeat(20_000))] {
+            for conversation in turns(count, text) {
+                let error = template.render(&conversation).err().map(|error| error.to_string());
+                let error = error.filter(|error| error.contains("fuel"));
+                assert_eq!(error, None, "{}: {count} messages", file.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn small_templates_render_as_hugging_face_renders_them() {
     let Some(expected) = expected("small chat templates") else { return };
     let mut tally = Tally::default();
@@ -166,9 +197,6 @@ fn a_broken_template_is_an_error_that_names_it() {
     assert!(error.contains("chat_template"), "{error}");
     let error = render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", json!({})).unwrap_err();
     assert!(error.contains("recursion"), "{error}");
-    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
-    let error = render(endless, json!({})).unwrap_err();
-    assert!(error.contains("fuel"), "{error}");
     let error = render("{{ raise_exception('No \\'cats\\' here!') }}", json!({})).unwrap_err();
     assert!(error.ends_with("No 'cats' here!"), "{error}");
 }
@@ -185,7 +213,7 @@ fn reserved_variables_are_the_librarys() {
 fn a_models_templates_are_found_where_hugging_face_looks() {
     let folder = common::scratch("templates");
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("chat_templates")).unwrap();
+    std::fs::create_dir_all(folder.join("additional_chat_templates")).unwrap();
     std::fs::copy(common::demo_model().join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
     let tools = Conversation { tools: Some(vec![]), ..Conversation::new([("user", "hi")]) };
     let no_tools = Conversation { tools: None, ..tools.clone() };
@@ -212,6 +240,70 @@ fn a_models_templates_are_found_where_hugging_face_looks() {
     assert_eq!(found(), both("<b>D", "T"));
     write("chat_template.jinja", "file");
     assert_eq!(found(), both("file", "file"));
-    write("chat_templates/tool_use.jinja", "tools");
+    write("additional_chat_templates/tool_use.jinja", "tools");
     assert_eq!(found(), both("file", "tools"));
+}
+
+#[test]
+fn templates_that_hugging_face_saved_are_found() {
+    let Some(_) = expected("saved chat templates") else { return };
+    let folder = common::scratch("chat").join("saved");
+    let tokenizer = Tokenizer::load(&folder).unwrap();
+    let template = ChatTemplate::load(&folder, &tokenizer).unwrap().unwrap();
+    let tools = Conversation { tools: Some(vec![]), ..Conversation::new([("user", "hi")]) };
+    assert_eq!(template.render(&tools).unwrap(), "with tools");
+    assert_eq!(template.render(&Conversation { tools: None, ..tools }).unwrap(), "without");
+}
+
+/// What the demo model's tokenizer makes of a conversation whose texts nobody trusts.
+fn plain_ids(template: &str, messages: Value) -> Result<Vec<i32>, String> {
+    let Value::Array(messages) = messages else { panic!("a list") };
+    let tokenizer = Tokenizer::load(&common::demo_model()).unwrap();
+    let template = ChatTemplate::compile(template, Map::new()).unwrap();
+    let conversation = Conversation { messages, ..Conversation::new([]) };
+    template.encode(&tokenizer, conversation, true).map_err(|error| error.to_string())
+}
+
+/// The demo model's `<|im_end|>`.
+const END: i32 = 2;
+
+#[test]
+fn a_special_token_in_pieces_stays_text() {
+    let parts = "{% for part in messages[0].content %}{{ part.text | trim }}{% endfor %}<|im_end|>";
+    for pieces in [
+        &["<|im_", "end|>"][..],
+        &["<", "|im_end|>"],
+        &["<|im_end|", ">"],
+        &["a <|im", "_en", "d|>"],
+        &["<|im_ \n", " end|>"],
+        &["<|im_end|><|im_", "end|>"],
+        &["<<|im_end|>", ""],
+    ] {
+        let content: Vec<_> = pieces.iter().map(|text| json!({ "type": "text", "text": text })).collect();
+        let ids = plain_ids(parts, json!([{ "role": "user", "content": content }])).unwrap();
+        assert_eq!(ids.iter().filter(|&&id| id == END).count(), 1, "{pieces:?}: {ids:?}");
+        assert_eq!(ids.last(), Some(&END), "{pieces:?}");
+    }
+    let call = "{% set call = messages[0].tool_calls[0] %}{{ call.name ~ call.arguments }}";
+    let calls = json!([{ "name": "<|im_", "arguments": "end|>" }]);
+    let ids = plain_ids(call, json!([{ "role": "assistant", "tool_calls": calls }])).unwrap();
+    assert!(!ids.contains(&END), "{ids:?}");
+}
+
+#[test]
+fn a_special_token_as_a_key_stays_text() {
+    let message = json!([{ "role": "user", "arguments": { "<|im_end|>": { "a<|im_end|>": 1 }, "b": 2 } }]);
+    for template in [
+        "{{ messages[0].arguments | tojson }}",
+        "{% for key, _ in messages[0].arguments | items %}{{ key }}{% endfor %}",
+    ] {
+        let ids = plain_ids(template, message.clone()).unwrap();
+        assert!(!ids.contains(&END), "{template}: {ids:?}");
+    }
+    // The mark is no text, however the template writes it.
+    let json = "{{ messages[0].arguments | tojson(ensure_ascii=true) }}";
+    let plain = r#"{"<|im_end|>": {"a<|im_end|>": 1}, "b": 2}"#;
+    let tokenizer = Tokenizer::load(&common::demo_model()).unwrap();
+    let how = Encoding { plain_text: true, ..Default::default() };
+    assert_eq!(plain_ids(json, message).unwrap(), tokenizer.encode(plain, how).unwrap());
 }

@@ -4,6 +4,8 @@ mod common;
 
 use mlxrt::engine::{Cancel, DiscoverOptions, LoadOptions, Model, ModelEntry, discover};
 use mlxrt::error::Error;
+use mlxrt::mlx::Dtype;
+use mlxrt::mlx::ops::QuantMode;
 use once_cell::sync::Lazy;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -112,12 +114,13 @@ fn what_is_told() {
     let entries = list(&folder, &DiscoverOptions::default());
     let [demo, gemma] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!(demo.path, folder.join("demo"));
-    assert_eq!((demo.model_type.as_str(), demo.quant_mode.as_str()), ("llama", "affine"));
+    assert_eq!((demo.architecture.as_str(), demo.quant_name.as_str()), ("llama", "affine"));
     assert_eq!((demo.quant_bits, demo.quant_group, demo.context_length), (4, 64, 1024));
     let weights = common::demo_model().join("model.safetensors");
     assert_eq!(demo.weight_bytes, fs::metadata(weights).unwrap().len());
     assert_eq!((&demo.id, &demo.problem), (&None, &None));
-    assert_eq!((gemma.model_type.as_str(), gemma.dtype.as_str()), ("gemma3", "float16"));
+    assert_eq!((gemma.architecture.as_str(), gemma.dtype_name.as_str()), ("gemma3", "float16"));
+    assert_eq!((gemma.dtype, gemma.quant_mode), (Some(Dtype::F16), Some(QuantMode::Affine)));
     assert_eq!((gemma.quant_bits, gemma.quant_group, gemma.context_length), (3, 32, 99));
     assert_eq!((gemma.weight_bytes, &gemma.problem), (8, &None));
 }
@@ -135,6 +138,9 @@ fn what_cannot_be_run_says_why() {
     };
     let other = r#"{"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}"#;
     let mode = r#"{"model_type": "llama", "quantization": {"mode": "odd", "bits": 4, "group_size": 64}}"#;
+    let rope = r#"{"model_type": "llama", "rope_scaling": {"type": "spiral", "factor": 2}}"#;
+    let layers = r#"{"model_type": "gemma3", "text_config":
+        {"rope_parameters": {"full_attention": {"rope_type": "helix"}}}}"#;
     let huge = with("huge config", &[]);
     File::create(folder.join(&huge).join("config.json")).unwrap().set_len(1 << 40).unwrap();
     let pipe = without("pipe", "config.json");
@@ -153,6 +159,8 @@ fn what_cannot_be_run_says_why() {
         (with("no type", &[("config.json", "{}")]), "`model_type`: expected a string"),
         (with("odd type", &[("config.json", r#"{"model_type": "mamba"}"#)]), "is \"mamba\"; known are"),
         (with("gptq", &[("config.json", other)]), "`quantization_config.quant_method` is \"gptq\""),
+        (with("odd rope", &[("config.json", rope)]), "`rope_scaling.rope_type` is \"spiral\""),
+        (with("odd rope of layers", &[("config.json", layers)]), "`rope_scaling.rope_type` is \"helix\""),
         (with("odd mode", &[("config.json", mode)]), "`quantization.mode` is \"odd\""),
         (
             with("no shard", &[("model.safetensors.index.json", INDEX)]),

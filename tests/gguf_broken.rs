@@ -1,36 +1,17 @@
 //! Broken GGUF files: each is an error that names file and key, whatever stands in it, and none makes the
 //! parser allocate more than the file is long, about.
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod common;
 
+use allocations::LARGEST;
 use mlxrt::engine::gguf::{Gguf, config, tokenizer};
-use mlxrt::engine::{Conversation, DiscoverOptions, Encoding, GenerateOptions, LoadOptions, Model, discover};
+use mlxrt::engine::{
+    Conversation, DiscoverOptions, Encoding, GenerateOptions, LoadOptions, Model, ModelEntry, discover,
+};
 use mlxrt::error::{Error, Result};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// Remembers the largest allocation.
-struct Watching;
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(memory, layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Relaxed);
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Watching = Watching;
 
 /// What stands in a file.
 #[derive(Clone)]
@@ -173,19 +154,44 @@ fn the_sound_file_loads_and_answers() {
     }
 }
 
-#[test]
-fn the_sound_file_is_discovered() {
-    let path = write("sound.gguf", &Contents::sound().bytes());
+/// What discovery says of the only file in its folder.
+fn discovered(path: &Path) -> ModelEntry {
     let mut entries = vec![];
     discover(path.parent(), &DiscoverOptions::default(), &mut |entry| {
         entries.push(entry.clone());
         true
     })
     .unwrap();
-    let [entry] = &entries[..] else { panic!("{entries:?}") };
-    assert_eq!((&entry.path, entry.model_type.as_str(), &entry.problem), (&path, "llama", &None));
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries.remove(0)
+}
+
+#[test]
+fn discovery_says_what_loading_says() {
+    let spoilt: [fn(&mut Contents); 5] = [
+        |contents| contents.set("tokenizer.ggml.pre", TEXT, text("odd")),
+        |contents| contents.set("tokenizer.ggml.model", TEXT, text("odd")),
+        |contents| contents.metadata.retain(|(key, ..)| key != "tokenizer.ggml.tokens"),
+        |contents| contents.tensor("blk.0.attn_q.weight").0 = "blk.0.odd.weight".into(),
+        |contents| contents.set("llama.rope.scaling.type", TEXT, text("odd")),
+    ];
+    for spoil in spoilt {
+        let mut contents = Contents::sound();
+        spoil(&mut contents);
+        let path = write(NAME, &contents.bytes());
+        let problem = discovered(&path).problem.map(|error| error.to_string());
+        assert_eq!(problem, load(&path).err().map(|error| error.to_string()));
+        assert!(problem.is_some());
+    }
+}
+
+#[test]
+fn the_sound_file_is_discovered() {
+    let path = write("sound.gguf", &Contents::sound().bytes());
+    let entry = discovered(&path);
+    assert_eq!((&entry.path, entry.architecture.as_str(), &entry.problem), (&path, "llama", &None));
     assert_eq!(entry.weight_bytes, std::fs::metadata(&path).unwrap().len());
-    assert_eq!((entry.quant_mode.as_str(), entry.quant_bits, entry.quant_group), ("affine", 4, 32));
+    assert_eq!((entry.quant_name.as_str(), entry.quant_bits, entry.quant_group), ("affine", 4, 32));
     assert!(entry.context_length > 0);
 }
 
@@ -227,7 +233,7 @@ fn a_file_cut_short_anywhere_is_an_error() {
 fn any_byte_may_be_wrong() {
     let sound = Contents::sound().bytes();
     let header = sound.len() - Contents::sound().data;
-    LARGEST.store(0, Relaxed);
+    LARGEST.set(0);
     for position in 0..header {
         for byte in [0, 1, 0x7f, 0x80, 0xff, sound[position] ^ 1, sound[position] ^ 0x20] {
             let mut bytes = sound.clone();
@@ -239,7 +245,7 @@ fn any_byte_may_be_wrong() {
         }
     }
     // The expressions of the pre-tokenizer are compiled in here too.
-    let largest = LARGEST.load(Relaxed);
+    let largest = LARGEST.get();
     assert!(largest < 1 << 20, "{largest} bytes at once");
 }
 
@@ -323,7 +329,7 @@ fn metadata() {
         });
         expect(&["llama.block_count"], |file| file.set_int("llama.block_count", size));
     }
-    expect(&["layers.1."], |file| file.set_int("llama.block_count", 1 << 24));
+    expect(&["num_hidden_layers"], |file| file.set_int("llama.block_count", 1 << 24));
     expect(&["`split.count`", "-00001-of-00003.gguf"], |file| file.set_int("split.count", 3));
 }
 

@@ -1,11 +1,12 @@
 //! Tokenizers of every kind against Hugging Face's own code (tests/parity/tokenization.py).
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod common;
 
-use mlxrt::engine::{Detokenizer, Encoding, Tokenizer};
+use allocations::ALLOCATED;
+use mlxrt::engine::{ChatTemplate, Conversation, Detokenizer, Encoding, Tokenizer};
 use serde::Deserialize;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +80,101 @@ fn ids_are_hugging_faces() {
     }
     println!("{count} texts tokenized by {} tokenizers", folders.len());
     report(&failures, count);
+}
+
+/// The ids of a message that nobody trusts, printed as it is.
+fn message_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<i32>, String> {
+    let template = ChatTemplate::compile("{{ messages[0].content }}", Default::default()).unwrap();
+    let conversation = Conversation::new([("user", text)]);
+    template.encode(tokenizer, conversation, true).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_message_of_plain_text_has_the_ids_of_plain_text() {
+    let Some(folders) = kinds("messages as plain text") else { return };
+    let (mut failures, mut count, mut refused) = (vec![], 0, 0);
+    for folder in &folders {
+        let (name, tokenizer, expected) = load(folder);
+        let json = std::fs::read_to_string(folder.join("tokenizer.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let added = json["added_tokens"].as_array().unwrap().iter();
+        let special: Vec<_> =
+            added.filter(|token| token["special"] == true).map(|token| &token["id"]).collect();
+        for Text { text, ids } in &expected.texts {
+            // The library's own mark is no part of a message.
+            if text.contains('\u{fdd0}') {
+                continue;
+            }
+            count += 1;
+            match message_ids(&tokenizer, text) {
+                Ok(ours) if ours == ids["plain_text"] => {}
+                Err(error) if error.contains("among its ordinary tokens") => {
+                    let theirs = &ids["plain_text"];
+                    assert!(
+                        theirs.iter().any(|&id| special.iter().any(|&special| *special == id)),
+                        "{name}: {error}"
+                    );
+                    refused += 1;
+                }
+                ours => failures.push(format!("{name} {text:?}\n  {:?}\n  {ours:?}", ids["plain_text"])),
+            }
+        }
+    }
+    println!("{count} messages, {refused} refused");
+    report(&failures, count);
+}
+
+/// Words, with one added token.
+fn with_added(normalizer: &str, token: &str, normalized: bool) -> Tokenizer {
+    let json = serde_json::json!({
+        "added_tokens": [{
+            "id": 2, "content": token, "special": true, "normalized": normalized,
+            "single_word": false, "lstrip": false, "rstrip": false,
+        }],
+        "normalizer": { "type": normalizer },
+        "pre_tokenizer": { "type": "Whitespace" },
+        "model": { "type": "WordLevel", "vocab": { "<unk>": 0, "pad": 1 }, "unk_token": "<unk>" },
+    });
+    let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap();
+    Tokenizer::new(inner, Default::default(), []).unwrap()
+}
+
+#[test]
+fn a_special_token_that_is_matched_after_the_normalizer_stays_text() {
+    for (normalizer, texts) in [
+        ("Lowercase", &["<PAD>", "<pad>", "a <Pad><pAd>", "<PAD"][..]),
+        ("NFKC", &["＜pad＞", "<pad>", "<ｐad>"]),
+    ] {
+        let tokenizer = with_added(normalizer, "<pad>", true);
+        for text in texts {
+            let special = tokenizer.encode(&format!("{text}>"), Encoding::default()).unwrap();
+            assert!(special.contains(&2), "{text}");
+            let plain = message_ids(&tokenizer, text).unwrap();
+            assert!(!plain.contains(&2), "{normalizer}: {text:?} became {plain:?}");
+            let two = "{{ messages[0].content }}{{ messages[0].rest }}";
+            let template = ChatTemplate::compile(two, Default::default()).unwrap();
+            let message = serde_json::json!({ "role": "user", "content": text, "rest": ">" });
+            let conversation = Conversation { messages: vec![message], ..Conversation::new([]) };
+            let ids = template.encode(&tokenizer, conversation, true).unwrap();
+            assert!(!ids.contains(&2), "{normalizer}: {text:?} in two became {ids:?}");
+        }
+    }
+}
+
+#[test]
+fn a_special_token_of_one_character_is_refused() {
+    let tokenizer = with_added("NFC", "§", false);
+    let error = message_ids(&tokenizer, "a § b").unwrap_err();
+    assert!(error.contains("\"§\" cannot be read as text"), "{error}");
+    assert!(message_ids(&tokenizer, "a b").is_ok());
+}
+
+#[test]
+fn a_folder_with_another_kind_of_tokenizer_says_what_to_do() {
+    let folder = common::scratch("no_tokenizer");
+    std::fs::write(folder.join("tekken.json"), "{}").unwrap();
+    let error = Tokenizer::load(&folder).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("tekken.json") && error.contains("mlx-community"), "{error}");
 }
 
 fn streamed(tokenizer: &Tokenizer, ids: &[i32], skip_special: bool) -> String {
@@ -155,30 +251,6 @@ fn the_end_of_a_turn_comes_from_all_files_that_name_it() {
         assert!(error.contains("generation_config.json") && error.contains("`eos_token_id`"), "{error}");
     }
 }
-
-thread_local! {
-    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that a thread allocates: text that is decoded again, or copied, shows there.
-struct Counting;
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn the_hundred_thousandth_token_costs_what_the_tenth_costs() {

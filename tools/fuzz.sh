@@ -12,6 +12,15 @@ mkdir -p "$work"
 
 RUSTC_WORKSPACE_WRAPPER=$(pwd)/tools/fuzz-rustc.sh cargo build --release --locked -p mlxrt-fuzz
 
+# Cargo would tell its own test programs where MLX lies.
+LD_LIBRARY_PATH=${MLX_ROOT:-$(pwd)/$target/mlx/cpu/mlx}/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+
+# Of this run alone: another one may go on beside it.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 seed() { # seed TARGET FOLDER: sound files to begin with
     case $1 in
     config) cp demo/model/config.json "$2" ;;
@@ -41,6 +50,5 @@ for name in $targets; do
         tail -40 "$work/$name.log"
     fi
 done
-rm -rf "${TMPDIR:-/tmp}"/mlxrt-fuzz-*
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

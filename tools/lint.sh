@@ -27,9 +27,8 @@ features=""
 [ "${HUB:-}" != 1 ] || features="$features --features hub"
 
 clippy() {
-    # Release, so that mlx-c is not compiled a second time.
     # shellcheck disable=SC2086
-    cargo clippy --release --locked --all-targets $features -- -D warnings
+    cargo clippy --release --locked --workspace --all-targets $features -- -D warnings
 }
 clippy_hub() {
     # shellcheck disable=SC2086

@@ -85,7 +85,7 @@ if [ -n "$required$wanted" ] && install >&2; then
 fi
 if [ -n "$required$wanted" ] || [ $rust = no ]; then
     {
-        [ $rust = yes ] || names="$names  Rust 1.88 or newer (cargo is not on the PATH), which rustup installs
+        [ $rust = yes ] || names="$names  Rust 1.89 or newer (cargo is not on the PATH), which rustup installs
 "
         echo "setup.sh: missing here:"
         printf %s "$names" | awk '!said[$0]++'

@@ -28,6 +28,15 @@ swift_in() {
     esac
 }
 
+# Swift does not see that the header of a system library has changed: what it compiled with the old one is
+# thrown away.
+forget_old_header() {
+    now=$(cksum "$target/stage/include/mlxrt.h" 2>/dev/null) || return 0
+    [ "$now" = "$(cat "$target/swift-build/header" 2>/dev/null)" ] || rm -rf "$target/swift-build"
+    mkdir -p "$target/swift-build"
+    echo "$now" >"$target/swift-build/header"
+}
+
 # Mounts made here are this process's own and go with it, however it ends.
 in_own_mounts() {
     unshare --mount --propagation private sh -euc "$@"
@@ -66,7 +75,10 @@ fetch_root() {
 
 [ $# = 1 ] || fail "usage: swift.sh test|lint"
 case $1 in
-test) [ -e "$target/stage/lib/pkgconfig/mlxrt.pc" ] || fail "no library in $target/stage: run \`make build\` first" ;;
+test)
+    [ -e "$target/stage/lib/pkgconfig/mlxrt.pc" ] || fail "no library in $target/stage: run \`make build\` first"
+    forget_old_header
+    ;;
 lint) ;;
 *) fail "usage: swift.sh test|lint" ;;
 esac

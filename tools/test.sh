@@ -35,7 +35,7 @@ skip() { # skip NAME WHY
 
 run_rust() {
     # shellcheck disable=SC2086 # several words or none
-    $limit cargo test --release --locked $features -- --show-output
+    $limit cargo test --release --locked --no-fail-fast $features -- --show-output
 }
 
 configure_c() {

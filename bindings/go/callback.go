@@ -31,15 +31,17 @@ func mlxrtGoModelEntry(userData unsafe.Pointer, entry *C.mlxrt_go_model_entry) C
 	add := (*cgo.Handle)(userData).Value().(addEntry)
 	text := func(s C.mlxrt_string) string { return goString(s.data, s.len) }
 	found := ModelEntry{
-		Path:        text(entry.path),
-		ID:          text(entry.id),
-		ModelType:   text(entry.model_type),
-		DType:       text(entry.dtype),
-		QuantMode:   text(entry.quant_mode),
-		QuantBits:   int(entry.quant_bits),
-		QuantGroup:  int(entry.quant_group),
-		ContextLen:  int(entry.context_length),
-		WeightBytes: uint64(entry.weight_bytes),
+		Path:         text(entry.path),
+		ID:           text(entry.id),
+		Architecture: text(entry.architecture),
+		DType:        DType(entry.dtype),
+		DTypeName:    text(entry.dtype_name),
+		QuantMode:    QuantMode(entry.quant_mode),
+		QuantName:    text(entry.quant_name),
+		QuantBits:    int(entry.quant_bits),
+		QuantGroup:   int(entry.quant_group),
+		ContextLen:   int(entry.context_length),
+		WeightBytes:  uint64(entry.weight_bytes),
 	}
 	if status := Status(entry.status); status != statusOK {
 		found.Problem = &Error{status, text(entry.problem)}

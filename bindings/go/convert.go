@@ -28,13 +28,13 @@ type ConvertConfig struct {
 	Mode     QuantMode                // what weight matrices are stored in; QuantNone leaves them dense
 	Bits     int                      // bits of a quantised weight; 0: 4, or 8 for QuantMXFP8
 	Group    int                      // weights that share a scale; 0: 64 for QuantAffine, else the mode's own
-	DType    DType                    // of what is not quantised; DTypeAuto: as it is
+	DType    DType                    // of what is not quantised; DTypeAuto: what config.json says
 	Progress func(done, total uint64) // told of the bytes written so far and in all
 }
 
 // Convert reads the model folder source, whose weights are floating-point numbers, and writes the new
 // folder destination with quantised ones, which Load and mlx-lm load. When ctx ends first, it stops
-// with its error; nothing half-written is left.
+// with its error. The folder gets its name when it is complete; after an error nothing of it is left.
 func Convert(ctx context.Context, source, destination string, config ConvertConfig) error {
 	if err := ctx.Err(); err != nil {
 		return err

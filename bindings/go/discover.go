@@ -13,16 +13,18 @@ import (
 
 // ModelEntry is a model that was found, or what looks like one and cannot be run.
 type ModelEntry struct {
-	Path        string // what loads it: its folder, or its .gguf file
-	ID          string // what loads it as well if it lies in the Hugging Face cache: "org/name", perhaps with "@commit"
-	ModelType   string // model_type of config.json, such as "qwen3"; "gguf" for such a file
-	DType       string // the type of dense weights by config.json, such as "bfloat16"; empty: it says none
-	QuantMode   string // how weights are quantised, such as "affine"; empty: they are not
-	QuantBits   int    // bits of a quantised weight; 0: not quantised or not said
-	QuantGroup  int    // weights that share a scale; 0: not quantised or not said
-	ContextLen  int    // most tokens of prompt and answer together; 0: config.json does not say
-	WeightBytes uint64 // of the files with its weights
-	Problem     error  // why it cannot be run; nil: it can, as far as that can be told without reading weights
+	Path         string    // what loads it: its folder, or its .gguf file
+	ID           string    // what loads it as well if the Hugging Face cache has it: "org/name", perhaps with "@commit"
+	Architecture string    // model_type of config.json, such as "qwen3", or what it is called there of a .gguf file
+	DType        DType     // of dense weights by config.json; DTypeAuto: it says none, or another one
+	DTypeName    string    // the same in config.json's words, such as "bfloat16"
+	QuantMode    QuantMode // how weights are quantised; QuantNone: they are not, or in another way
+	QuantName    string    // the same in config.json's words, such as "affine" or "gptq"; empty: they are not
+	QuantBits    int       // bits of a quantised weight; 0: not quantised or not said
+	QuantGroup   int       // weights that share a scale; 0: not quantised or not said
+	ContextLen   int       // most tokens of prompt and answer together; 0: config.json does not say
+	WeightBytes  uint64    // of the files with its weights
+	Problem      error     // why it cannot be run; nil: it can, as far as that can be told without reading weights
 }
 
 // DiscoverConfig is where to look for models. Zero in any field means its default.

@@ -40,9 +40,10 @@ func TestDiscover(t *testing.T) {
 	}
 	info := demo(t).Info()
 	entry := found[1]
-	if entry.Problem != nil || entry.ModelType != info.Architecture || entry.QuantBits != info.QuantBits ||
+	if entry.Problem != nil || entry.Architecture != info.Architecture || entry.QuantBits != info.QuantBits ||
 		entry.QuantGroup != info.QuantGroup || entry.ContextLen != info.ContextLen || entry.WeightBytes == 0 ||
-		entry.QuantMode != "affine" || entry.ID != "" || entry.Path != filepath.Join(folder, "demo") {
+		entry.QuantMode != mlxrt.QuantAffine || entry.QuantName != "affine" || entry.ID != "" ||
+		entry.Path != filepath.Join(folder, "demo") {
 		t.Errorf("%+v", entry)
 	}
 }

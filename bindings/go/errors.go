@@ -35,6 +35,10 @@ const (
 	ErrMLX Status = C.MLXRT_STATUS_MLX
 	// ErrInternal: a defect of the library, please report it. The process is safe.
 	ErrInternal Status = C.MLXRT_STATUS_INTERNAL
+	// ErrIO: the system refused to write or read a file that is no part of a model; the disk is full, say.
+	ErrIO Status = C.MLXRT_STATUS_IO
+	// ErrNetwork: a download failed. What arrived is gone on from where that is possible.
+	ErrNetwork Status = C.MLXRT_STATUS_NETWORK
 )
 
 const (

@@ -100,6 +100,7 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 		dtype:          C.int32_t(config.DType),
 		context_length: contextLen,
 		download:       boolInt(config.Download),
+		no_mmap:        boolInt(config.NoMmap),
 		cancel:         cancel.handle,
 	}
 	var pins runtime.Pinner

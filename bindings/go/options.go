@@ -6,6 +6,7 @@ type LoadConfig struct {
 	DType      DType                    // what dense weights are converted to and activations are computed in
 	ContextLen int                      // most tokens of prompt and answer together; 0: as many as the model was made for
 	Download   bool                     // whether a model that is not on this disk may be downloaded
+	NoMmap     bool                     // read weights into memory even where they could stay in their files
 	Progress   func(done, total uint64) // told of the bytes of weights read so far and in all
 }
 
@@ -24,6 +25,10 @@ func WithContextLen(tokens int) LoadOption { return func(c *LoadConfig) { c.Cont
 // WithDownload lets a model that is neither a path nor whole in the Hugging Face cache be downloaded
 // into that cache, if the library was built with downloads.
 func WithDownload() LoadOption { return func(c *LoadConfig) { c.Download = true } }
+
+// WithNoMmap reads weights into memory even where they could stay in their files. A mapped file must
+// not be shortened while the model is loaded.
+func WithNoMmap() LoadOption { return func(c *LoadConfig) { c.NoMmap = true } }
 
 // WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
 // that called Load; of a download before that, which begins anew at 0 for the weights. To stop loading,

@@ -1,6 +1,7 @@
 package mlxrt_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -19,8 +20,12 @@ func TestStatus(t *testing.T) {
 		t.Error(got)
 	}
 	err := error(&mlxrt.Error{Status: mlxrt.ErrNotFound, Message: "no such folder"})
-	if !errors.Is(err, mlxrt.ErrNotFound) || errors.Is(err, mlxrt.ErrClosed) || !strings.Contains(err.Error(), "no such folder") {
+	if !errors.Is(err, mlxrt.ErrNotFound) || errors.Is(err, mlxrt.ErrClosed) ||
+		!strings.Contains(err.Error(), "no such folder") {
 		t.Error(err)
+	}
+	if mlxrt.ErrIO.String() != "IO" || mlxrt.ErrNetwork.String() != "NETWORK" {
+		t.Error(mlxrt.ErrIO, mlxrt.ErrNetwork)
 	}
 }
 
@@ -43,7 +48,11 @@ func TestDevices(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
-	model := demo(t)
+	model, err := mlxrt.Load(context.Background(), demoPath(t), mlxrt.WithNoMmap())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer model.Close()
 	if active := mlxrt.GetActiveMemory(); active < model.Info().WeightBytes {
 		t.Errorf("%d bytes are active, the weights have %d", active, model.Info().WeightBytes)
 	}

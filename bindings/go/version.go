@@ -20,6 +20,7 @@ func checkABI(loaded uint32) error {
 		return nil
 	}
 	return &Error{ErrUnsupported, fmt.Sprintf(
-		"the library found at run time (version %s) has binary interface %d, this program was compiled for %d: rebuild it, or install the library that it was built with",
+		"the library found at run time (version %s) has binary interface %d, this program was compiled for %d: "+
+			"rebuild it, or install the library that it was built with",
 		Version(), loaded, int(C.MLXRT_ABI_VERSION))}
 }

@@ -3,9 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use mlxrt::engine::{Encoding, Tokenizer};
-use mlxrt_fuzz::{folder, limited};
+use mlxrt_fuzz::{folder, limited, panics_may_be_caught};
 
 fuzz_target!(|data: &[u8]| {
+    panics_may_be_caught();
     let folder = folder(&["tokenizer_config.json"]);
     std::fs::write(folder.join("tokenizer.json"), data).unwrap();
     limited(data, 256, || {

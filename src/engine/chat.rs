@@ -1,7 +1,7 @@
 //! Chat templates: which one a model has, and what it is given.
 
 use super::tokenizer::read_optional;
-use super::{Tokenizer, jinja};
+use super::{Encoding, Tokenizer, jinja, jinja_limits};
 use crate::error::{Error, Result};
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
@@ -53,8 +53,8 @@ impl Conversation {
         }
     }
 
-    /// Applies `change` to every text in it, keys of objects aside.
-    pub(super) fn for_each_text(&mut self, change: &dyn Fn(&mut String) -> Result<()>) -> Result<()> {
+    /// Applies `change` to every text in it, keys of objects too: templates print them as JSON.
+    fn for_each_text(&mut self, change: &dyn Fn(&mut String) -> Result<()>) -> Result<()> {
         let mut lists = self.messages.iter_mut().chain(self.tools.iter_mut().flatten());
         lists.try_for_each(|value| each_text(value, change))?;
         self.variables.values_mut().try_for_each(|value| each_text(value, change))
@@ -65,7 +65,14 @@ fn each_text(value: &mut Value, change: &dyn Fn(&mut String) -> Result<()>) -> R
     match value {
         Value::String(text) => change(text),
         Value::Array(values) => values.iter_mut().try_for_each(|value| each_text(value, change)),
-        Value::Object(map) => map.values_mut().try_for_each(|value| each_text(value, change)),
+        Value::Object(map) => {
+            for (mut key, mut value) in std::mem::take(map) {
+                change(&mut key)?;
+                each_text(&mut value, change)?;
+                map.insert(key, value);
+            }
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -76,22 +83,24 @@ pub struct ChatTemplate {
     special_tokens: Map<String, Value>,
 }
 
+/// The folder in which Hugging Face keeps templates beside the default one.
+pub(super) const TEMPLATES: &str = "additional_chat_templates";
+
 const DEFAULT: &str = "default";
 /// The template that is taken when there are tools.
 const TOOL_USE: &str = "tool_use";
 
 impl ChatTemplate {
-    /// Finds a model's templates where Hugging Face looks for them: chat_template.jinja and
-    /// chat_templates/*.jinja, else `chat_template` of tokenizer_config.json (a text, or a list of
-    /// named ones), else chat_template.json. `None`: it has none.
+    /// Finds a model's templates where Hugging Face looks for them: chat_template.jinja and those in its
+    /// folder for others, else `chat_template` of tokenizer_config.json (a text, or a list of named ones), else
+    /// chat_template.json. `None`: it has none.
     pub fn load(folder: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let mut found = vec![];
         for (name, file) in [
-            (DEFAULT, "chat_template.jinja"),
-            (DEFAULT, "chat_templates/default.jinja"),
-            (TOOL_USE, "chat_templates/tool_use.jinja"),
+            (DEFAULT, folder.join("chat_template.jinja")),
+            (DEFAULT, folder.join(TEMPLATES).join("default.jinja")),
+            (TOOL_USE, folder.join(TEMPLATES).join("tool_use.jinja")),
         ] {
-            let file = folder.join(file);
             match std::fs::read_to_string(&file) {
                 Ok(source) => found.push((name.to_string(), source, file)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -127,36 +136,63 @@ impl ChatTemplate {
     }
 
     fn add(&mut self, name: String, source: &str) -> Result<()> {
-        let added = self.environment.add_template_owned(name, jinja::without_generation_tags(source));
+        let added = jinja::add(&mut self.environment, name, source);
         added.map_err(|error| Error::BadModel(format!("`chat_template`: {error}")))
+    }
+
+    /// The ids of a conversation's text. With `plain_text`, special tokens written in messages, tools
+    /// and variables are text; only those of the template itself are special.
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        mut conversation: Conversation,
+        plain_text: bool,
+    ) -> Result<Vec<i32>> {
+        // The template writes the special tokens itself, so none are added.
+        if !plain_text {
+            return tokenizer.encode(&self.render(&conversation)?, Encoding::default());
+        }
+        conversation.for_each_text(&|text| tokenizer.mark(text))?;
+        tokenizer.encode_marked(&self.render(&conversation)?)
     }
 
     /// The text of a conversation.
     pub fn render(&self, conversation: &Conversation) -> Result<String> {
         conversation.check()?;
         let tools = conversation.tools.as_ref();
-        let for_tools = tools.and_then(|_| self.environment.get_template(TOOL_USE).ok());
-        let template =
-            for_tools.map_or_else(|| self.environment.get_template(DEFAULT), Ok).map_err(|_| {
-                Error::Unsupported("the model has several chat templates, none is named \"default\"".into())
-            })?;
+        let has = |name| self.environment.get_template(name).is_ok();
+        let name = if tools.is_some() && has(TOOL_USE) { TOOL_USE } else { DEFAULT };
+        if !has(name) {
+            let why = "the model has several chat templates, none is named \"default\"";
+            return Err(Error::Unsupported(why.into()));
+        }
         let messages: Vec<Value> = conversation.messages.iter().map(as_templates_expect).collect();
         let mut variables = self.special_tokens.clone();
         variables.extend(conversation.variables.clone());
         // Hugging Face defines these two always; templates ask whether they are none.
         variables.entry("documents").or_insert(Value::Null);
+        let lists = messages.iter().chain(conversation.tools.iter().flatten());
+        let given = lists.chain(variables.values()).map(size).sum();
+        let count = messages.len();
         let variables = context! {
             messages => Serde(messages),
             tools => Serde(tools),
             add_generation_prompt => conversation.add_generation_prompt,
             ..minijinja::Value::from(Serde(variables))
         };
-        template.render(variables).map_err(|error| {
-            Error::BadArgument(format!(
-                "the chat template refuses the conversation: {}",
-                jinja::reason(&error)
-            ))
+        jinja_limits::render(&self.environment, name, count, given, variables).map_err(|error| {
+            Error::BadArgument(format!("the chat template refuses the conversation: {error}"))
         })
+    }
+}
+
+/// Bytes of a value, as [`jinja_limits::render`] counts them.
+fn size(value: &Value) -> u64 {
+    64 + match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(values) => values.iter().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| 64 + key.len() as u64 + size(value)).sum(),
+        _ => 0,
     }
 }
 

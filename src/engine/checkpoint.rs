@@ -1,10 +1,10 @@
 //! A folder's safetensors files, checked before MLX reads them.
 
 use crate::error::{Error, Result};
-use crate::mlx::{Array, io};
+use crate::mlx::{Array, MappedFile, io};
 use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Tensors by name, each with the file it lies in.
@@ -13,11 +13,12 @@ pub(super) type Tensors = HashMap<String, (Array, PathBuf)>;
 /// Says which file each tensor lies in.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// The tensors of a model folder, not yet read.
-pub(super) fn open(folder: &Path) -> Result<Tensors> {
+/// The tensors of a model folder, not yet read. `map`: they stay in the files, where MLX can use them
+/// there.
+pub(super) fn open(folder: &Path, map: bool) -> Result<Tensors> {
     let mut tensors = Tensors::new();
     for file in files(folder)? {
-        add(&mut tensors, &file)?;
+        add(&mut tensors, &file, map)?;
     }
     Ok(tensors)
 }
@@ -60,15 +61,8 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
 fn single_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)
         .map_err(|error| Error::NotFound(format!("{}: {error}", folder.display())))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-        .collect();
-    let is_model =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("model"));
-    if files.iter().any(is_model) {
-        files.retain(is_model);
-    }
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    keep_weights(&mut files, |path| path.file_name()?.to_str());
     if files.is_empty() {
         return Err(Error::NotFound(format!("{}: holds no .safetensors file", folder.display())));
     }
@@ -76,26 +70,37 @@ fn single_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn add(tensors: &mut Tensors, file: &Path) -> Result<()> {
-    check_header(file)?;
-    for (name, array) in io::load_safetensors(file)? {
+/// Keeps those of a folder's files that hold the weights where no index says which do: some repositories
+/// have the same weights in other files too.
+pub(super) fn keep_weights<T>(files: &mut Vec<T>, name: impl Fn(&T) -> Option<&str>) {
+    files.retain(|file| name(file).is_some_and(|name| name.ends_with(".safetensors")));
+    let is_model = |file: &T| name(file).is_some_and(|name| name.starts_with("model"));
+    if files.iter().any(is_model) {
+        files.retain(is_model);
+    }
+}
+
+fn add(tensors: &mut Tensors, file: &Path, map: bool) -> Result<()> {
+    let mapped = MappedFile::open(file)?;
+    let (data, metadata) = checked_header(file, mapped.bytes())?;
+    for (name, mut array) in io::load_safetensors(file)? {
+        if let Some(info) = metadata.info(&name).filter(|_| map) {
+            let (begin, end) = info.data_offsets;
+            array = mapped.array(data + begin..data + end, &array)?.unwrap_or(array);
+        }
         tensors.insert(name, (array, file.to_path_buf()));
     }
     Ok(())
 }
 
-/// MLX reads tensors when they are first used and trusts the header until then; a truncated or forged
-/// file must be found out now.
-fn check_header(file: &Path) -> Result<()> {
-    let handle = File::open(file).map_err(|error| Error::bad_file(file, error))?;
-    // SAFETY: the mapping is read only here, at once. If another process truncates the file in this
-    // moment the access faults; a model's files are not written while it is loaded.
-    let map = unsafe { memmap2::Mmap::map(&handle) }.map_err(|error| Error::bad_file(file, error))?;
-    let (header_len, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
+/// Where the data begin, and what they are. Tensors are read when they are first used, and the header is
+/// trusted until then: a truncated or forged file must be found out now.
+fn checked_header(file: &Path, bytes: &[u8]) -> Result<(usize, Metadata)> {
+    let (header_len, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| {
         Error::bad_file(file, format!("not a safetensors file, or its header is broken: {error}"))
     })?;
     // read_metadata checks that tensors are contiguous, but not that the file holds them all.
-    let data_len = map.len().saturating_sub(header_len + 8);
+    let data_len = bytes.len().saturating_sub(header_len + 8);
     let past_end = metadata.tensors().into_iter().filter(|(_, info)| info.data_offsets.1 > data_len);
     if let Some((name, info)) = past_end.min_by_key(|(_, info)| info.data_offsets.0) {
         return Err(Error::bad_file(
@@ -106,5 +111,5 @@ fn check_header(file: &Path) -> Result<()> {
             ),
         ));
     }
-    Ok(())
+    Ok((header_len + 8, metadata))
 }

@@ -3,17 +3,17 @@
 //! mlx-lm calls them and which of them are matrices.
 
 use super::Cancel;
-use super::checkpoint;
-use super::safetensors_writer::{self as writer, Tensor};
-use super::threads;
-use crate::error::{Error, Result};
+use super::options::LoadOptions;
+use super::safetensors_writer::{self as writer, Tensor, io_error};
+use super::{chat, checkpoint, hub, threads};
+use crate::error::{Error, Result, without_panic};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{self, Array, Device, Dtype};
 use crate::models::{self, Config};
-use crate::nn::Weights;
+use crate::nn::{QuantizationConfig, Taken, Weights};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -23,7 +23,8 @@ use std::sync::mpsc::channel;
 pub struct ConvertOptions {
     /// What matrices become; `None`: they stay dense.
     pub quantization: Option<Quantization>,
-    /// The type of what is not quantised, and what quantising starts from; `None`: as it is.
+    /// The type of what is not quantised, and what quantising starts from; `None`: what config.json
+    /// says, or as it is if that says nothing.
     pub dtype: Option<Dtype>,
     /// Stops converting.
     pub cancel: Option<Arc<Cancel>>,
@@ -32,13 +33,15 @@ pub struct ConvertOptions {
 /// Told bytes done and in all; false stops.
 type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
-/// Reads the model folder `source` and writes `destination`, which must not be there. Until all is
-/// written it lies in a folder beside it, which an error or a cancel takes away. `progress` is called
-/// on the calling thread.
+/// Reads the model `source`, a folder or `org/name` of one in the Hugging Face cache, and writes the
+/// folder `destination`, which must not be there. Until all is written it lies in a folder beside it,
+/// `destination.partial-` and a random number, which an error or a cancel takes away; only a process that
+/// is killed leaves it. `progress` is called on the calling thread.
 pub fn convert(source: &Path, destination: &Path, options: ConvertOptions, progress: Progress) -> Result<()> {
     if destination.exists() {
         return Err(Error::BadArgument(format!("{}: is there already", destination.display())));
     }
+    let source = hub::locate(source, &LoadOptions::default(), &mut |_, _| true)?;
     let config = Config::read(&source.join("config.json"))?;
     let cancel = options.cancel.clone();
     let stop = Arc::new(Cancel::default());
@@ -46,16 +49,13 @@ pub fn convert(source: &Path, destination: &Path, options: ConvertOptions, progr
 
     let (sender, told) = channel();
     let job = {
-        let (source, folder, stop) = (source.to_path_buf(), partial.folder.clone(), stop.clone());
+        let (folder, stop) = (partial.folder.clone(), stop.clone());
         move || {
             let report = |done, total| {
                 let _ = sender.send(Told::Progress(done, total));
                 !stop.is_triggered() && !cancel.as_ref().is_some_and(|cancel| cancel.is_triggered())
             };
-            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                write(&source, &config, &folder, &options, &report)
-            }));
-            let written = written.unwrap_or_else(|payload| Err(Error::from_panic(&*payload)));
+            let written = without_panic(|| write(&source, &config, &folder, &options, &report)).flatten();
             let _ = mlx::memory::clear_cache();
             let _ = sender.send(Told::End(written));
         }
@@ -63,7 +63,10 @@ pub fn convert(source: &Path, destination: &Path, options: ConvertOptions, progr
     let running = threads::run(job)?;
     let written = loop {
         match told.recv() {
-            Ok(Told::Progress(done, total)) if !progress(done, total) => stop.trigger(),
+            // What was told before the caller asked to stop is still on its way.
+            Ok(Told::Progress(done, total)) if !stop.is_triggered() && !progress(done, total) => {
+                stop.trigger();
+            }
             Ok(Told::Progress(..)) => {}
             Ok(Told::End(written)) => break written,
             Err(_) => break Err(Error::Internal("the engine thread ended while converting".into())),
@@ -71,6 +74,10 @@ pub fn convert(source: &Path, destination: &Path, options: ConvertOptions, progr
     };
     running.wait();
     written?;
+    // The engine may have been done before it saw that.
+    if stop.is_triggered() {
+        return Err(Error::Cancelled);
+    }
     partial.finish(destination)
 }
 
@@ -90,20 +97,20 @@ impl Partial {
             Error::BadArgument(format!("{}: expected the name of a new folder", destination.display()))
         })?;
         let mut partial = name.to_os_string();
-        partial.push(format!(".partial-{}", std::process::id()));
+        // The standard library's hashers start from random keys.
+        partial.push(format!(".partial-{:016x}", RandomState::new().build_hasher().finish()));
         let folder = destination.with_file_name(partial);
         fs::create_dir(&folder).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::NotFound(format!("{}: the folder to write into is not there", destination.display()))
             }
-            _ => Error::BadArgument(format!("{}: {error}", folder.display())),
+            _ => io_error(&folder, error),
         })?;
         Ok(Partial { folder })
     }
 
     fn finish(self, destination: &Path) -> Result<()> {
-        fs::rename(&self.folder, destination)
-            .map_err(|error| Error::BadArgument(format!("{}: {error}", destination.display())))
+        fs::rename(&self.folder, destination).map_err(|error| io_error(destination, error))
     }
 }
 
@@ -126,47 +133,56 @@ fn write(
     // Reading and writing files takes the time; and every machine gets the same bytes.
     mlx::use_device(Device::Cpu)?;
     let make = models::find(config)?;
-    let quantization = config.quantization()?;
-    if quantization.default.is_some() && options.quantization.is_some() {
+    let stored = config.quantization()?;
+    let dtype = options.dtype.or_else(|| config.dtype());
+    let tensors = checkpoint::open(source, true)?;
+    let mut weights = Weights::new(tensors, source.to_path_buf(), stored.clone(), dtype);
+    make(config, &mut weights)?;
+    let mut taken = weights.into_taken();
+
+    let tensors = std::mem::take(&mut taken.tensors);
+    let mut plan = Plan { wanted: options.quantization, stored, taken: &taken, formats: Map::new() };
+    let tensors = tensors.into_iter().map(|(name, array)| plan.add(name, array));
+    let tensors: Vec<Tensor> = tensors.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    if plan.stored.default.is_some() && plan.wanted.is_some() && plan.formats.is_empty() {
         return Err(Error::BadArgument(format!(
             "{}: is quantised already; quantising starts from floating-point weights",
             config.file().display()
         )));
     }
-    let mut weights =
-        Weights::new(checkpoint::open(source)?, source.to_path_buf(), quantization, options.dtype);
-    make(config, &mut weights)?;
-    let taken = weights.into_taken();
-
-    let mut plan = Plan { config, options, exceptions: Map::new() };
-    let tensors = taken.tensors.into_iter().map(|(name, array)| plan.add(name, array, &taken.matrices));
-    let tensors: Vec<Tensor> = tensors.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let json = config_json(config, dtype, plan.setting(config));
     writer::write(folder, tensors, SHARD_BYTES, taken.parameters, progress)?;
-    plan.write_config(&folder.join("config.json"))?;
+    writer::write_json(&folder.join("config.json"), &json)?;
     copy_rest(source, folder)
 }
 
 /// What becomes of each tensor, and what config.json has to say of it.
 struct Plan<'a> {
-    config: &'a Config,
-    options: &'a ConvertOptions,
-    /// Layers with a format of their own.
-    exceptions: Map<String, Value>,
+    /// What dense matrices become.
+    wanted: Option<Quantization>,
+    /// What the source says of its own matrices. Those that are quantised stay as they are.
+    stored: QuantizationConfig,
+    taken: &'a Taken,
+    /// Of matrices that are quantised here, those whose format is not what config.json says of all.
+    formats: Map<String, Value>,
 }
 
 impl Plan<'_> {
     /// The tensors that one becomes.
-    fn add(&mut self, name: String, array: Array, matrices: &HashSet<String>) -> Result<Vec<Tensor>> {
-        let layer = name.strip_suffix(".weight").filter(|layer| matrices.contains(*layer));
-        let (Some(layer), Some(default)) = (layer, self.options.quantization) else {
+    fn add(&mut self, name: String, array: Array) -> Result<Vec<Tensor>> {
+        let matrix = name.strip_suffix(".weight").filter(|layer| self.taken.matrices.contains(*layer));
+        let (Some(layer), Some(wanted)) = (matrix, self.wanted) else {
             return Ok(vec![Tensor { name, array }]);
         };
-        let own = self.format_of(layer, default);
-        if array.dim(-1) % own.group_size != 0 {
+        let precise = self.taken.precise.iter().any(|ending| layer.ends_with(ending));
+        // As mlx-lm has it.
+        let eight_bits = Quantization { group_size: 64, bits: 8, mode: QuantMode::Affine };
+        let own = if precise { eight_bits } else { wanted };
+        if ![own, wanted].iter().all(|format| format.divides(array.dim(-1))) {
             return Ok(vec![Tensor { name, array }]);
         }
-        if own != default {
-            self.exceptions.insert(layer.to_string(), setting(own));
+        if own != wanted || self.stored.default.is_some() {
+            self.formats.insert(layer.to_string(), setting(own));
         }
         let Quantized { packed, scales, biases, .. } = ops::quantize(&array, own)?;
         let part = |kind: &str, array| Tensor { name: format!("{layer}.{kind}"), array };
@@ -175,37 +191,13 @@ impl Plan<'_> {
         Ok(parts)
     }
 
-    /// Layers that are small and that much depends on keep 8 bits, as mlx-lm has it: routers of
-    /// experts; in Granite those whose values are too small for the scales of few-bit floats.
-    fn format_of(&self, layer: &str, default: Quantization) -> Quantization {
-        let ends = |endings: &[&str]| endings.iter().any(|ending| layer.ends_with(ending));
-        let granite = self.config.model_type().is_ok_and(|kind| kind == "granite");
-        let careful = ends(&["mlp.gate", "shared_expert_gate", ".router", "router.proj"])
-            || granite && ends(&["self_attn.o_proj", "mlp.down_proj", "lm_head"]);
-        match careful {
-            true => Quantization { group_size: 64, bits: 8, mode: QuantMode::Affine },
-            false => default,
-        }
-    }
-
-    /// The source's config.json with what was done.
-    fn write_config(self, file: &Path) -> Result<()> {
-        let mut json = self.config.json().clone();
-        let object = json.as_object_mut().expect("checked when it was read");
-        for key in ["_name_or_path", "vision_config"] {
-            object.remove(key);
-        }
-        if let Some(dtype) = self.options.dtype {
-            object.insert("torch_dtype".into(), dtype.to_string().into());
-        }
-        if let Some(default) = self.options.quantization {
-            let mut quantization = setting(default);
-            quantization.as_object_mut().expect("made so").extend(self.exceptions);
-            // Both names: mlx-lm reads the first, Hugging Face's model pages the second.
-            object.insert("quantization".into(), quantization.clone());
-            object.insert("quantization_config".into(), quantization);
-        }
-        writer::write_json(file, &json)
+    /// `quantization` of the new config.json: what the source said, or what was wanted, and the layers
+    /// that have it otherwise.
+    fn setting(self, config: &Config) -> Option<Value> {
+        let said = config.get("quantization").cloned();
+        let mut all = said.or_else(|| self.stored.default.or(self.wanted).map(setting))?;
+        all.as_object_mut()?.extend(self.formats);
+        Some(all)
     }
 }
 
@@ -214,17 +206,72 @@ fn setting(quantization: Quantization) -> Value {
     json!({ "group_size": group_size, "bits": bits, "mode": mode.name() })
 }
 
-/// Tokenizer, templates, generation settings: everything that is neither weights nor their index.
+/// The source's config.json with what was done.
+fn config_json(config: &Config, dtype: Option<Dtype>, quantization: Option<Value>) -> Value {
+    let mut json = config.json().clone();
+    for key in ["_name_or_path", "vision_config", "quantization_config"] {
+        remove(&mut json, key);
+    }
+    if let Some(text) = json.get_mut("text_config") {
+        remove(text, "quantization_config");
+    }
+    if let Some(dtype) = dtype {
+        set_dtype(&mut json, dtype);
+    }
+    if let Some(quantization) = quantization {
+        // Both names: mlx-lm reads the first, Hugging Face's model pages the second.
+        json["quantization"] = quantization.clone();
+        json["quantization_config"] = quantization;
+    }
+    json
+}
+
+fn remove(json: &mut Value, key: &str) {
+    json.as_object_mut().map(|object| object.remove(key));
+}
+
+/// Sets the type wherever config.json has one.
+fn set_dtype(json: &mut Value, dtype: Dtype) {
+    const PLACES: [&str; 4] = ["/torch_dtype", "/dtype", "/text_config/torch_dtype", "/text_config/dtype"];
+    let mut set = false;
+    for place in PLACES {
+        if let Some(old) = json.pointer_mut(place) {
+            *old = dtype.to_string().into();
+            set = true;
+        }
+    }
+    if !set {
+        json["torch_dtype"] = dtype.to_string().into();
+    }
+}
+
+/// Tokenizer, templates, generation settings: what mlx-lm takes beside the weights.
 fn copy_rest(source: &Path, folder: &Path) -> Result<()> {
-    let failed = |path: &Path, error: std::io::Error| Error::bad_file(path, error);
-    for entry in fs::read_dir(source).map_err(|error| failed(source, error))? {
-        let path = entry.map_err(|error| failed(source, error))?.path();
-        let (Some(name), Some(extension)) = (path.file_name(), path.extension()) else { continue };
-        let wanted = ["json", "jinja", "txt", "model", "md"].iter().any(|known| extension == *known);
-        let mine = folder.join(name);
-        let index = name.to_string_lossy().ends_with(".safetensors.index.json");
-        if wanted && !index && !mine.exists() && path.is_file() {
-            fs::copy(&path, &mine).map_err(|error| failed(&path, error))?;
+    const EXTENSIONS: [&str; 7] = ["json", "jsonl", "jinja", "txt", "model", "tiktoken", "py"];
+    // Says how the source's weights are quantised.
+    const STALE: &str = "hf_quant_config.json";
+    copy_files(source, folder, |name| {
+        let wanted =
+            Path::new(name).extension().is_some_and(|extension| EXTENSIONS.iter().any(|e| extension == *e));
+        wanted && !name.ends_with(".index.json") && name != STALE
+    })?;
+    let templates = source.join(chat::TEMPLATES);
+    if !templates.is_dir() {
+        return Ok(());
+    }
+    let copies = folder.join(chat::TEMPLATES);
+    fs::create_dir(&copies).map_err(|error| io_error(&copies, error))?;
+    copy_files(&templates, &copies, |name| name.ends_with(".jinja"))
+}
+
+/// Copies the files whose names are wanted and not there yet.
+fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(from).map_err(|error| io_error(from, error))? {
+        let path = entry.map_err(|error| io_error(from, error))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let copy = to.join(name);
+        if wanted(name) && !copy.exists() && path.is_file() {
+            fs::copy(&path, &copy).map_err(|error| io_error(&copy, error))?;
         }
     }
     Ok(())

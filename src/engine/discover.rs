@@ -1,9 +1,13 @@
-//! Finding models on this disk. Weights are not opened: what is told comes from config.json, the index
-//! of the shards, and the sizes of files.
+//! Finding models on this disk. Weights are not read: what is told comes from config.json, the index of the
+//! shards and the sizes of files, or from a GGUF file's header.
 
 use super::{Cancel, HubCache, checkpoint, gguf, hub};
 use crate::error::{Error, Result};
+use crate::mlx::Dtype;
+use crate::mlx::ops::QuantMode;
 use crate::models::{self, Config};
+use crate::nn::{QuantizationConfig, RopeScaling};
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -42,15 +46,19 @@ pub struct ModelEntry {
     pub id: Option<String>,
     /// `model_type` of config.json, or what a GGUF file's architecture is called there. Empty where
     /// there is none.
-    pub model_type: String,
+    pub architecture: String,
     /// `torch_dtype` or `dtype` of config.json, such as "bfloat16". Empty where it says none.
-    pub dtype: String,
+    pub dtype_name: String,
+    /// The same where a model can compute in it.
+    pub dtype: Option<Dtype>,
     /// Bytes of the weights' files.
     pub weight_bytes: u64,
     /// Positions that the model was made for. 0 where config.json does not say.
     pub context_length: u32,
-    /// How weights are quantised, such as "affine". Empty: they are not.
-    pub quant_mode: String,
+    /// How weights are quantised in config.json's words, such as "affine" or "gptq". Empty: they are not.
+    pub quant_name: String,
+    /// How they are quantised where MLX has it.
+    pub quant_mode: Option<QuantMode>,
     /// Bits of a quantised weight.
     pub quant_bits: u32,
     /// Weights that share a scale.
@@ -297,6 +305,7 @@ fn describe(entry: &mut ModelEntry, listing: &Listing) -> Result<()> {
     entry.tell_config(&config);
     models::find(&config)?;
     config.quantization()?;
+    check_rope(&config)?;
     if listing.has(checkpoint::INDEX) {
         check_file(&folder.join(checkpoint::INDEX), MAX_INDEX)?;
     }
@@ -306,6 +315,24 @@ fn describe(entry: &mut ModelEntry, listing: &Listing) -> Result<()> {
     }
     entry.weight_bytes = bytes;
     check_file(&folder.join("tokenizer.json"), u64::MAX).map(drop)
+}
+
+/// Whether positions are stretched in a known way, wherever config.json says so.
+fn check_rope(config: &Config) -> Result<()> {
+    let nested = config.get("text_config").and_then(Value::as_object);
+    let top = config.json().as_object();
+    let keys = ["rope_scaling", "rope_parameters"];
+    let given = [top, nested].into_iter().flatten().flat_map(|json| keys.map(|key| json.get(key)));
+    let given: Vec<_> = given.flatten().filter_map(Value::as_object).collect();
+    // Some have one for each kind of layers.
+    let of_layers = given.iter().flat_map(|json| json.values()).filter_map(Value::as_object);
+    for json in given.iter().copied().chain(of_layers) {
+        // What is malformed is for loading to tell.
+        if let Ok(scaling) = RopeScaling::deserialize(json) {
+            scaling.check_kind()?;
+        }
+    }
+    Ok(())
 }
 
 /// The size of a file, which must be one: opening a pipe would wait for ever.
@@ -331,17 +358,24 @@ impl ModelEntry {
         let number = |value: Option<&Value>| {
             value.and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
         };
-        self.model_type = text(config.get("model_type"));
-        self.dtype = text(get("torch_dtype").or_else(|| get("dtype")));
+        self.architecture = text(config.get("model_type"));
+        self.dtype_name = text(get("torch_dtype").or_else(|| get("dtype")));
+        self.dtype = [Dtype::F32, Dtype::F16, Dtype::BF16]
+            .into_iter()
+            .find(|dtype| dtype.to_string() == self.dtype_name);
         self.context_length = number(get("max_position_embeddings"));
         if let Some(ours) = config.get("quantization").filter(|json| json.is_object()) {
-            self.quant_mode = text(ours.get("mode").or(Some(&Value::from("affine"))));
+            self.quant_name = text(ours.get("mode").or(Some(&Value::from("affine"))));
             self.quant_bits = number(ours.get("bits"));
             self.quant_group = number(ours.get("group_size"));
         } else if let Some(other) = config.get("quantization_config") {
-            self.quant_mode = text(other.get("quant_method"));
+            self.quant_name = text(other.get("quant_method"));
             self.quant_bits = number(other.get("bits"));
             self.quant_group = number(other.get("group_size"));
+        }
+        if let Ok(QuantizationConfig { default: Some(default), .. }) = config.quantization() {
+            self.quant_mode = Some(default.mode);
+            (self.quant_bits, self.quant_group) = (default.bits as u32, default.group_size as u32);
         }
     }
 }
@@ -355,7 +389,9 @@ fn gguf_entry(file: &Path) -> ModelEntry {
         entry.weight_bytes = model.bytes();
         let config = model.config()?;
         entry.tell_config(&config);
-        models::find(&config).map(drop)
+        models::find(&config)?;
+        check_rope(&config)?;
+        model.check()
     };
     entry.problem = describe().err();
     entry

@@ -1,23 +1,31 @@
-//! Downloading a model from the hub into the Hugging Face cache, by crate `hf-hub`.
+//! Downloading a model from the hub into the Hugging Face cache, laid out as `huggingface_hub` does it.
 //!
-//! Every file is whole before it appears in the snapshot, and `refs/REVISION` is written when all are
-//! there. What arrived of a file before the connection broke, or before a cancel, is gone on from.
+//! A file's contents are a blob, called by the checksum that the hub lists. It gets that name when it is
+//! whole and matches, then a link in the snapshot leads to it, and `refs/REVISION` is written when all
+//! files are there. What arrived before the connection broke, or before a cancel, is gone on from.
 
 use super::hub::{self, HubCache, ModelId};
-use super::{Cancel, LoadOptions};
-use crate::error::{Error, Result};
+use super::{LoadOptions, chat, checkpoint};
+use crate::error::{Error, Result, without_panic};
 use crate::models::{self, Config};
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use ring::digest::{self, Context};
 use serde::Deserialize;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
+use ureq::http::{Response, StatusCode, header};
+use ureq::{Agent, Body};
 
 /// How long a caller sleeps between looks at its cancel handle.
 const CANCEL_POLL: Duration = Duration::from_millis(20);
+
+/// How long to sleep between looks at a file that another process is downloading.
+const LOCK_POLL: Duration = Duration::from_millis(200);
+
+/// How long the hub may be silent, if `HF_HUB_DOWNLOAD_TIMEOUT` does not say how many seconds.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Progress is told this often, in bytes.
 const STEP: u64 = 1 << 20;
@@ -34,6 +42,32 @@ struct Listing {
 struct Remote {
     rfilename: String,
     size: u64,
+    /// Git's sha1 of the blob, which is not that of the contents where there is `lfs`.
+    #[serde(rename = "blobId")]
+    blob_id: String,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize, Clone)]
+struct Lfs {
+    sha256: String,
+}
+
+impl Remote {
+    /// What the blob is called in the cache.
+    fn blob(&self) -> &str {
+        self.lfs.as_ref().map_or(&self.blob_id, |lfs| &lfs.sha256)
+    }
+
+    /// What makes of the contents what the blob is called.
+    fn checksum(&self) -> Context {
+        if self.lfs.is_some() {
+            return Context::new(&digest::SHA256);
+        }
+        let mut git = Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        git.update(format!("blob {}\0", self.size).as_bytes());
+        git
+    }
 }
 
 enum Event {
@@ -50,40 +84,22 @@ pub(super) fn download(
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<PathBuf> {
     let (events, received) = channel();
-    // However the caller leaves, the other thread stops.
-    let stop = StopOnDrop(Arc::new(Cancel::default()));
-    let mut work = Download {
-        cache: cache.clone(),
-        id: id.clone(),
-        events: events.clone(),
-        stop: stop.0.clone(),
-        done: 0,
-        total: 0,
-    };
+    let mut work = Download::new(cache.clone(), id.clone(), events.clone());
+    // However the caller leaves, the other thread ends soon, and its locks with it.
+    let _stop = StopOnDrop(work.agent.clone());
     let run = move || {
-        let end = catch_unwind(AssertUnwindSafe(|| work.run()));
-        let end = end.unwrap_or_else(|payload| match payload.is::<Stopped>() {
-            true => Err(Error::Cancelled),
-            false => Err(Error::from_panic(&*payload)),
-        });
-        let _ = events.send(Event::End(end));
+        let _ = events.send(Event::End(without_panic(|| work.run()).flatten()));
     };
     let thread = std::thread::Builder::new().name("mlxrt download".into()).spawn(run);
     thread.map_err(|error| Error::Internal(format!("no thread to download with: {error}")))?;
-    let mut most = 0;
     loop {
         if options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered()) {
             return Err(Error::Cancelled);
         }
         match received.recv_timeout(CANCEL_POLL) {
-            Ok(Event::Progress(done, total)) => {
-                most = done.max(most); // a file that has to start anew takes nothing back
-                if !progress(most, total) {
-                    return Err(Error::Cancelled);
-                }
-            }
+            Ok(Event::Progress(done, total)) if !progress(done, total) => return Err(Error::Cancelled),
+            Ok(Event::Progress(..)) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Event::End(end)) => return end,
-            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::Internal("the download thread ended without a word".into()));
             }
@@ -91,193 +107,284 @@ pub(super) fn download(
     }
 }
 
-struct StopOnDrop(Arc<Cancel>);
+struct StopOnDrop(Agent);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.trigger();
+        self.0.clone().shutdown();
     }
 }
-
-/// hf-hub's progress cannot say "stop", so unwinding with this does; its locks are released by it.
-struct Stopped;
 
 /// A download, on its own thread.
 struct Download {
     cache: HubCache,
     id: ModelId,
+    agent: Agent,
+    endpoint: String,
+    token: Option<String>,
+    /// Its other end is gone when nobody waits any more.
     events: Sender<Event>,
-    stop: Arc<Cancel>,
     /// Bytes of the files that are whole.
     done: u64,
     /// Bytes of all.
     total: u64,
+    /// The most that was told: a file that has to start anew takes nothing back.
+    told: u64,
 }
 
 impl Download {
+    fn new(cache: HubCache, id: ModelId, events: Sender<Event>) -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let silence = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        let silence = Some(silence.map_or(SILENCE, Duration::from_secs));
+        let config = Agent::config_builder()
+            .timeout_resolve(silence)
+            .timeout_connect(silence)
+            .timeout_per_read(silence)
+            .timeout_per_write(silence)
+            // Large files are redirected to servers that must not see the token.
+            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            .user_agent(concat!("mlxrt/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        // Where `hf auth login` leaves it.
+        let file = cache.root().with_file_name("token");
+        let token = variable("HF_TOKEN").or_else(|| fs::read_to_string(file).ok());
+        Download {
+            agent: config.into(),
+            endpoint: endpoint.trim_end_matches('/').to_string(),
+            token: token.map(|token| token.trim().to_string()).filter(|token| !token.is_empty()),
+            cache,
+            id,
+            events,
+            done: 0,
+            total: 0,
+            told: 0,
+        }
+    }
+
     fn run(&mut self) -> Result<PathBuf> {
-        let api = self.api().map_err(|error| self.failed(error))?;
-        let listing = self.list(&api)?;
+        let listing = self.list()?;
         let files = needed(&listing.siblings);
         if files.is_empty() {
             return Err(Error::NotFound(format!("{}: has no .safetensors files on the hub", self.id.name)));
         }
-        let at_commit = Repo::with_revision(self.id.name.clone(), RepoType::Model, listing.sha.clone());
-        let repository = api.repo(at_commit.clone());
         let snapshot = self.cache.snapshot(&self.id.name, &listing.sha);
         let is_there = |file: &&Remote| size(&snapshot.join(&file.rfilename)) == Some(file.size);
         self.total = files.iter().map(|file| file.size).sum();
         self.done = files.iter().filter(is_there).map(|file| file.size).sum();
-        self.tell(0);
+        self.tell(0)?;
         for file in &files {
             let path = snapshot.join(&file.rfilename);
             if !is_there(&file) {
-                self.get(&api, &repository, file, &path)?;
+                self.get(&listing.sha, file, &path)?;
                 self.done += file.size;
-                self.tell(0);
+                self.tell(0)?;
             }
             if file.rfilename == "config.json" {
                 // An unknown architecture is told before gigabytes are on their way.
                 models::find(&Config::read(&path)?)?;
             }
         }
-        self.write_reference(&at_commit, &listing.sha)?;
+        self.write_reference(&listing.sha)?;
         Ok(snapshot)
     }
 
-    fn api(&self) -> std::result::Result<Api, ApiError> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let mut api =
-            ApiBuilder::from_cache(Cache::new(self.cache.root().to_path_buf())).with_progress(false);
-        if let Some(endpoint) = variable("HF_ENDPOINT") {
-            api = api.with_endpoint(endpoint.trim_end_matches('/').to_string());
+    fn list(&self) -> Result<Listing> {
+        let revision = percent_encoded(&self.id.revision);
+        let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, self.id.name);
+        let listing = self.ask(&url, 0)?.body_mut().read_json::<Listing>();
+        let listing = listing.map_err(|error| self.failed(format!("the hub's list of files: {error}")))?;
+        // They become names in the cache.
+        let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let blobs = listing.siblings.iter().map(Remote::blob);
+        match std::iter::once(listing.sha.as_str()).chain(blobs).find(|text| !is_hex(text)) {
+            Some(odd) => Err(self.failed(format!("the hub's list of files: \"{odd}\" is no checksum"))),
+            None => Ok(listing),
         }
-        if let Some(token) = variable("HF_TOKEN") {
-            api = api.with_token(Some(token));
-        }
-        api.build()
     }
 
-    fn list(&self, api: &Api) -> Result<Listing> {
-        let id = &self.id;
-        let repository = api.repo(Repo::with_revision(id.name.clone(), RepoType::Model, id.revision.clone()));
-        let answer = repository.info_request().query("blobs", "true").call();
-        let listing = answer.and_then(|mut answer| answer.body_mut().read_json::<Listing>());
-        let listing = listing.map_err(|error| self.failed(error))?;
-        // It becomes a folder's name.
-        if listing.sha.is_empty() || !listing.sha.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(self.failed(format!("the hub's commit is \"{}\"", listing.sha)));
+    /// Makes a file of the snapshot.
+    fn get(&mut self, commit: &str, file: &Remote, path: &Path) -> Result<()> {
+        let blobs = self.cache.repository(&self.id.name).join("blobs");
+        let blob = blobs.join(file.blob());
+        fs::create_dir_all(&blobs).map_err(|error| refused(&blobs, error))?;
+        let _lock = self.lock(file.blob())?;
+        // It may have come meanwhile, or with another commit.
+        if size(&blob) != Some(file.size) {
+            let part = blobs.join(format!("{}.incomplete", file.blob()));
+            self.fetch(commit, file, &part)?;
+            fs::rename(&part, &blob).map_err(|error| refused(&blob, error))?;
         }
-        Ok(listing)
+        let up = "../".repeat(2 + file.rfilename.matches('/').count());
+        let _ = fs::remove_file(path);
+        let folder = path.parent().unwrap_or(path);
+        fs::create_dir_all(folder)
+            .and_then(|()| std::os::unix::fs::symlink(format!("{up}blobs/{}", file.blob()), path))
+            .map_err(|error| refused(path, error))
     }
 
-    /// Downloads one file, or what is missing of it.
-    fn get(&self, api: &Api, repository: &ApiRepo, file: &Remote, path: &Path) -> Result<()> {
+    /// Downloads what is missing of a part, and checks all of it.
+    fn fetch(&mut self, commit: &str, file: &Remote, part: &Path) -> Result<()> {
         let name = &file.rfilename;
-        let download = || {
-            repository
-                .download_with_progress(name, Counter { download: self, size: file.size, now: 0, told: 0 })
-        };
-        // Made anew if it is there with another size.
-        let _ = std::fs::remove_file(path);
-        let mut got = download();
-        if got.is_err() && self.drop_full_part(api, repository, file) {
-            got = download();
+        let refused = |error| refused(part, error);
+        let out = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(part);
+        let mut out = out.map_err(refused)?;
+        let mut have = out.metadata().map_err(refused)?.len();
+        if have > file.size {
+            have = 0;
         }
-        got.map_err(|error| self.failed(format!("{name}: {error}")))?;
-        let arrived = size(path);
-        if arrived != Some(file.size) {
-            // The blob behind the link: what is broken must not be found by anyone.
-            let _ = std::fs::canonicalize(path).and_then(std::fs::remove_file);
-            let _ = std::fs::remove_file(path);
-            let what = format!("{name}: {} bytes came, {} expected", arrived.unwrap_or(0), file.size);
+        let mut rest: Box<dyn Read> = Box::new(io::empty());
+        if have < file.size {
+            let url = format!("{}/{}/resolve/{commit}/{name}", self.endpoint, self.id.name);
+            let answer = self.ask(&url, have)?;
+            // A server may send the whole file, whatever it was asked for.
+            have = begin(&answer).filter(|&begin| begin <= have).unwrap_or(0);
+            rest = Box::new(answer.into_body().into_reader());
+        }
+        out.set_len(have).map_err(refused)?;
+
+        let mut checksum = file.checksum();
+        let mut buffer = vec![0; 1 << 16];
+        let (mut done, mut next) = (0, 0);
+        loop {
+            // First what is there already, which also brings `out` to its end.
+            let stored = done < have;
+            let length = if stored {
+                out.read(&mut buffer).map_err(refused)?
+            } else {
+                let read = rest.read(&mut buffer);
+                read.map_err(|error| self.failed(format!("{name}: after {done} bytes: {error}")))?
+            };
+            let bytes = buffer.get(..length).unwrap_or_default();
+            checksum.update(bytes);
+            done += length as u64;
+            if length == 0 || done > file.size {
+                break;
+            }
+            if !stored {
+                out.write_all(bytes).map_err(refused)?;
+            }
+            if done >= next {
+                self.tell(done)?;
+                next = done + STEP;
+            }
+        }
+        if done < file.size {
+            return Err(self.failed(format!("{name}: {done} bytes came, {} expected", file.size)));
+        }
+        let sum: String = checksum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        if sum != file.blob().to_ascii_lowercase() {
+            let _ = fs::remove_file(part);
+            let what = format!("{name}: its checksum is {sum}, the hub lists {}", file.blob());
             return Err(self.failed(what));
         }
-        Ok(())
+        out.sync_all().map_err(refused)
     }
 
-    /// A part that is as long as the file, because the process ended just then, can't be gone on from.
-    fn drop_full_part(&self, api: &Api, repository: &ApiRepo, file: &Remote) -> bool {
-        let Ok(metadata) = api.metadata(&repository.url(&file.rfilename)) else { return false };
-        let cache = Cache::new(self.cache.root().to_path_buf()).model(self.id.name.clone());
-        let part = cache.blob_path(metadata.etag()).with_extension("part");
-        size(&part).is_some_and(|bytes| bytes >= file.size) && std::fs::remove_file(part).is_ok()
+    /// Waits until no other process, nor a thread of this one, is downloading the blob. `huggingface_hub`
+    /// has the same locks.
+    fn lock(&mut self, blob: &str) -> Result<File> {
+        let repository = self.cache.repository(&self.id.name);
+        let folder = self.cache.root().join(".locks").join(repository.file_name().unwrap_or_default());
+        let path = folder.join(format!("{blob}.lock"));
+        let file = fs::create_dir_all(&folder).and_then(|()| File::create(&path));
+        let file = file.map_err(|error| refused(&path, error))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+                Err(TryLockError::Error(error)) => return Err(refused(&path, error)),
+            }
+            self.tell(0)?;
+        }
     }
 
-    /// Says which commit the revision stands for. hf-hub has written one for the commit itself.
-    fn write_reference(&self, at_commit: &Repo, commit: &str) -> Result<()> {
+    /// Says which commit the revision stands for.
+    fn write_reference(&self, commit: &str) -> Result<()> {
         if self.id.revision == commit {
             return Ok(());
         }
-        let cache = Cache::new(self.cache.root().to_path_buf());
-        let asked = Repo::with_revision(self.id.name.clone(), RepoType::Model, self.id.revision.clone());
-        cache.repo(asked).create_ref(commit).map_err(|error| self.failed(error))?;
-        let own = self.cache.root().join(at_commit.folder_name()).join("refs").join(commit);
-        let _ = std::fs::remove_file(own);
-        Ok(())
+        let path = self.cache.repository(&self.id.name).join("refs").join(&self.id.revision);
+        fs::create_dir_all(path.parent().unwrap_or(&path))
+            .and_then(|()| fs::write(&path, commit))
+            .map_err(|error| refused(&path, error))
     }
 
-    fn tell(&self, of_this_file: u64) {
-        let _ = self.events.send(Event::Progress(self.done + of_this_file, self.total));
-    }
-
-    fn failed(&self, error: impl std::fmt::Display) -> Error {
-        Error::NotFound(format!("downloading {}: {error}", self.id.name))
-    }
-}
-
-/// Counts the bytes of one file.
-struct Counter<'a> {
-    download: &'a Download,
-    size: u64,
-    now: u64,
-    told: u64,
-}
-
-impl hf_hub::api::Progress for Counter<'_> {
-    fn init(&mut self, _: usize, _: &str) {
-        (self.now, self.told) = (0, 0);
-    }
-
-    fn update(&mut self, bytes: usize) {
-        if self.download.stop.is_triggered() {
-            resume_unwind(Box::new(Stopped));
+    fn ask(&self, url: &str, from: u64) -> Result<Response<Body>> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        self.now += bytes as u64;
-        if self.now - self.told >= STEP {
-            self.told = self.now;
-            self.download.tell(self.now.min(self.size));
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
         }
+        request.call().map_err(|error| match error {
+            ureq::Error::StatusCode(status @ (401 | 403 | 404)) => Error::NotFound(format!(
+                "{}: the hub answered {status}: it is not there, or not for everybody (HF_TOKEN) ({url})",
+                self.id.name
+            )),
+            other => self.failed(format!("{url}: {other}")),
+        })
     }
 
-    fn finish(&mut self) {}
+    /// Tells the caller, whose absence is an error.
+    fn tell(&mut self, of_this_file: u64) -> Result<()> {
+        self.told = self.told.max(self.done + of_this_file);
+        self.events.send(Event::Progress(self.told, self.total)).map_err(|_| Error::Cancelled)
+    }
+
+    fn failed(&self, what: impl std::fmt::Display) -> Error {
+        Error::Network(format!("downloading {}: {what}", self.id.name))
+    }
 }
 
-/// The files that loading reads, config.json first and weights last. Those of other formats and of
-/// subfolders are left where they are.
+fn refused(path: &Path, error: io::Error) -> Error {
+    Error::Io(format!("{}: {error}", path.display()))
+}
+
+/// The place in the file where an answer begins.
+fn begin(answer: &Response<Body>) -> Option<u64> {
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        return Some(0);
+    }
+    let range = answer.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+}
+
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// The files that loading reads, config.json first and weights last. Those of other formats and of other
+/// subfolders than that of chat templates are left where they are.
 fn needed(all: &[Remote]) -> Vec<Remote> {
     let plain = |name: &str| {
         hub::is_file_name(name)
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    let is_weight = |name: &str| name.ends_with(".safetensors");
-    let is_small =
-        |name: &str| name.ends_with(".json") || name.ends_with(".jinja") || name == "tokenizer.model";
-    let files = || all.iter().filter(|file| plain(&file.rfilename));
-    let mut weights: Vec<_> = files().filter(|file| is_weight(&file.rfilename)).cloned().collect();
-    // As checkpoint::files reads them: some repositories hold the same weights twice.
-    if weights.iter().any(|file| file.rfilename.starts_with("model")) {
-        weights.retain(|file| file.rfilename.starts_with("model"));
-    }
+    let is_template = |name: &str| {
+        let inside = name.split_once('/').filter(|(folder, _)| *folder == chat::TEMPLATES);
+        inside.is_some_and(|(_, inside)| plain(inside) && inside.ends_with(".jinja"))
+    };
+    let is_small = |name: &str| {
+        let known = name.ends_with(".json") || name.ends_with(".jinja") || name == "tokenizer.model";
+        (plain(name) && known) || is_template(name)
+    };
+    let mut weights: Vec<_> = all.iter().filter(|file| plain(&file.rfilename)).cloned().collect();
+    checkpoint::keep_weights(&mut weights, |file| Some(&file.rfilename));
     if weights.is_empty() {
         return weights;
     }
-    let mut needed: Vec<_> = files().filter(|file| is_small(&file.rfilename)).cloned().collect();
+    let mut needed: Vec<_> = all.iter().filter(|file| is_small(&file.rfilename)).cloned().collect();
     needed.sort_by_key(|file| file.rfilename != "config.json");
     needed.extend(weights);
     needed
 }
 
 fn size(file: &Path) -> Option<u64> {
-    std::fs::metadata(file).ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len())
+    fs::metadata(file).ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len())
 }

@@ -93,7 +93,8 @@ impl HubCache {
         folder.is_dir().then_some(folder)
     }
 
-    fn repository(&self, name: &str) -> PathBuf {
+    /// The folder of all that the cache has of a model. It need not exist.
+    pub fn repository(&self, name: &str) -> PathBuf {
         self.root.join(format!("models--{}", name.replace('/', "--")))
     }
 }

@@ -1,17 +1,15 @@
 //! Jinja as Hugging Face sets it up for chat templates, by minijinja: the extra functions, and what
 //! Python has and minijinja has not.
 
+use super::jinja_limits::{check, has_state, items, kept, on_own_stack, text};
+use super::jinja_source::{KEPT, prepare};
 use super::python_json::{Style, float};
 use crate::error::{self, Error as OurError};
 use chrono::format::{Item, StrftimeItems};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
 use serde::Deserialize;
-
-/// Instructions of one rendering: a conversation of 100,000 messages fits. A template that loops for
-/// ever is an error and not a hang.
-const FUEL: u64 = 100_000_000;
 
 /// An environment without templates.
 pub(super) fn environment() -> error::Result<Environment<'static>> {
@@ -19,49 +17,41 @@ pub(super) fn environment() -> error::Result<Environment<'static>> {
     // Hugging Face sets these two; the templates are written for them.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(|error| OurError::Internal(error.to_string()))?);
-    environment.set_fuel(Some(FUEL));
+    environment.set_debug(false);
     environment.set_formatter(print);
     environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
+    environment.add_filter(KEPT, kept);
+    environment.add_filter("items", items);
+    environment.add_filter("string", |state: &State, value: &Value| -> Result<Value, Error> {
+        Ok(if value.as_str().is_some() { value.clone() } else { Value::from(text(state, value)?) })
+    });
     environment.add_filter("tojson", to_json);
     environment.add_filter("default", default);
+    // Not Jinja's, and lazy.
+    environment.remove_filter("chain");
+    environment.remove_filter("zip");
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
     });
     Ok(environment)
 }
 
-/// Hugging Face's `{% generation %}` marks what an assistant wrote, for training. Rendering takes it
-/// for a scope.
-pub(super) fn without_generation_tags(source: &str) -> String {
-    let mut text = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start + 2);
-        text.push_str(before);
-        rest = tag;
-        let (inside, _) = tag.split_once("%}").unwrap_or_default();
-        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        if word == "generation" || word == "endgeneration" {
-            text.push_str(&inside.replace("generation", "with"));
-            rest = &tag[inside.len()..];
-        }
-    }
-    text + rest
+/// Compiles a template.
+pub(super) fn add(environment: &mut Environment<'static>, name: String, source: &str) -> Result<(), String> {
+    on_own_stack(0, || {
+        let source = prepare(source, environment.syntax());
+        environment.add_template_owned(name, source).map_err(|error| error.to_string())
+    })?
 }
 
-/// What a failed rendering says: a template's own words where it raised them.
-pub(super) fn reason(error: &Error) -> String {
-    error.detail().map_or_else(|| error.to_string(), str::to_string)
-}
-
-fn failure(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn failure(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, detail)
 }
 
-fn raise_exception(message: &Value) -> Result<Value, Error> {
-    Err(failure(message.to_string()))
+fn raise_exception(state: &State, message: &Value) -> Result<Value, Error> {
+    Err(failure(text(state, message)?))
 }
 
 fn strftime_now(format: &str) -> Result<String, Error> {
@@ -77,6 +67,10 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match f64::try_from(value.clone()) {
         Ok(number) if value.is_number() && !value.is_integer() => Ok(out.write_str(&float(number))?),
+        _ if value.as_object().is_some() => {
+            let text = Value::from(text(state, value)?);
+            escape_formatter(out, state, &text)
+        }
         _ => escape_formatter(out, state, value),
     }
 }
@@ -84,6 +78,9 @@ fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error
 /// Methods of texts that minijinja-contrib lacks.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
+        if has_state(value) {
+            return Err(Error::from(ErrorKind::UnknownMethod));
+        }
         return minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args);
     };
     match name {
@@ -122,13 +119,9 @@ fn default(
 }
 
 /// Python's `json.dumps` with the arguments that Hugging Face's filter has; `sort_keys` by name only.
-fn to_json(
-    value: &Value,
-    ensure_ascii: Option<Value>,
-    indent: Option<Value>,
-    separators: Option<Value>,
-    named: Kwargs,
-) -> Result<Value, Error> {
+fn to_json(state: &State, value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    type Arguments = (Option<Value>, Option<Value>, Option<Value>, Kwargs);
+    let (ensure_ascii, indent, separators, named): Arguments = from_args(&arguments.into_values())?;
     let argument = |given: Option<Value>, name| -> Result<Option<Value>, Error> {
         Ok(given.or(named.get::<Option<Value>>(name)?).filter(|value| !value.is_none()))
     };
@@ -155,6 +148,7 @@ fn to_json(
         Some(pair) => <(String, String)>::deserialize(pair)
             .map_err(|_| failure("tojson: separators: expected two texts"))?,
     };
+    check(state, value)?;
     let mut json = serde_json::to_value(value).map_err(|error| failure(error.to_string()))?;
     if sorted {
         json.sort_all_objects();

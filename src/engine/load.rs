@@ -20,9 +20,11 @@ pub struct LoadedModel {
 /// Evaluated together: large enough to keep the disk busy, small enough to cancel soon.
 const BATCH_BYTES: usize = 64 << 20;
 
-/// Loads config and weights. `progress` gets bytes done and in all; false stops.
+/// Loads the weights: of the folder `path`, or of the file that it is. `progress` gets bytes done and in
+/// all; false stops.
 pub(super) fn load(
     path: &Path,
+    gguf: Option<&gguf::Model>,
     config: &Config,
     options: &LoadOptions,
     progress: &dyn Fn(u64, u64) -> bool,
@@ -34,9 +36,11 @@ pub(super) fn load(
     let quantization = config.quantization()?;
     // MLX's CPU backend is up to 30 times slower in 16-bit types than in float32.
     let dtype = options.dtype.or((device == Device::Cpu).then_some(Dtype::F32));
-    let (tensors, reading) = match gguf::is_gguf(path) {
-        true => gguf::Model::open(path)?.tensors(dtype)?,
-        false => (checkpoint::open(path)?, gguf::Reading::default()),
+    let (tensors, reading) = match gguf {
+        Some(gguf) => gguf.tensors(dtype)?,
+        None => {
+            (checkpoint::open(path, device == Device::Cpu && !options.no_mmap)?, gguf::Reading::default())
+        }
     };
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
@@ -73,6 +77,11 @@ pub(super) fn load(
     Ok(LoadedModel { model, info })
 }
 
+/// What config.json says, or the GGUF file.
+pub(super) fn read_config(path: &Path, gguf: Option<&gguf::Model>) -> Result<Config> {
+    gguf.map_or_else(|| Config::read(&path.join("config.json")), gguf::Model::config)
+}
+
 /// Reads and converts the weights. Returns their bytes.
 fn evaluate(arrays: &[Array], progress: &dyn Fn(u64, u64) -> bool) -> Result<u64> {
     let total: u64 = arrays.iter().map(|array| array.nbytes() as u64).sum();
@@ -97,9 +106,6 @@ fn evaluate(arrays: &[Array], progress: &dyn Fn(u64, u64) -> bool) -> Result<u64
 
 /// Loads a model onto the calling thread, without tokenizer and engine: for tests that look at logits.
 pub fn load_for_tests(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
-    let config = match gguf::is_gguf(path) {
-        true => gguf::Model::open(path)?.config()?,
-        false => Config::read(&path.join("config.json"))?,
-    };
-    load(path, &config, options, &|_, _| true)
+    let gguf = gguf::Model::open_if(path)?;
+    load(path, gguf.as_ref(), &read_config(path, gguf.as_ref())?, options, &|_, _| true)
 }

@@ -2,15 +2,15 @@
 
 use super::chat::{ChatTemplate, Conversation};
 use super::detokenizer::Detokenizer;
+use super::load::read_config;
 use super::options::{GenerateOptions, LoadOptions, ModelInfo, check_ids};
 use super::stop::StopStrings;
 use super::task::{Event, Request, Shared};
 use super::threads::Running;
 use super::worker::{self, Command, Loading, Worker};
-use super::{Cancel, Encoding, Tokenizer, gguf, hub};
+use super::{Cancel, Tokenizer, gguf, hub};
 use crate::error::{Error, Result};
 use crate::mlx::memory;
-use crate::models::Config;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,17 +96,15 @@ impl Model {
             return Err(Error::Cancelled);
         }
         let path = &*hub::locate(path, &options, progress)?;
-        let gguf = if gguf::is_gguf(path) { Some(gguf::Model::open(path)?) } else { None };
+        let gguf = gguf::Model::open_if(path)?.map(Arc::new);
         if gguf.is_none() && !path.is_dir() {
             return Err(Error::NotFound(format!("{}: neither a folder nor a GGUF file", path.display())));
         }
-        let config = match &gguf {
-            Some(gguf) => gguf.config()?,
-            None => Config::read(&path.join("config.json"))?,
-        };
+        let config = read_config(path, gguf.as_deref())?;
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
-        let worker = worker::start(path.to_path_buf(), config, options)?;
+        let cancel = options.cancel.clone();
+        let worker = worker::start(path.to_path_buf(), gguf.clone(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
         let text = match &gguf {
             Some(gguf) => gguf.text(),
@@ -114,7 +112,7 @@ impl Model {
                 .and_then(|tokenizer| Ok((ChatTemplate::load(path, &tokenizer)?, tokenizer))),
         };
         let loaded = match text {
-            Ok(text) => wait_for(&worker, progress).map(|info| (info, text)),
+            Ok(text) => wait_for(&worker, cancel.as_deref(), progress).map(|info| (info, text)),
             Err(error) => Err(error),
         };
         let Worker { commands, closing, running, .. } = worker;
@@ -145,23 +143,20 @@ impl Model {
 
     /// The text of a conversation, through the chat template.
     pub fn render_chat(&self, conversation: &Conversation) -> Result<String> {
-        let template = self.template.as_ref().ok_or_else(|| {
+        self.template()?.render(conversation)
+    }
+
+    /// The ids of that text, see [`ChatTemplate::encode`].
+    pub fn tokenize_chat(&self, conversation: Conversation, plain_text: bool) -> Result<Vec<i32>> {
+        self.template()?.encode(&self.tokenizer, conversation, plain_text)
+    }
+
+    fn template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().ok_or_else(|| {
             Error::Unsupported(
                 "the model has no chat template (chat_template.jinja, or tokenizer_config.json's)".into(),
             )
-        })?;
-        template.render(conversation)
-    }
-
-    /// The ids of that text. With `plain_text`, special tokens written in messages, tools and variables
-    /// are text; only those of the template itself are special.
-    pub fn tokenize_chat(&self, mut conversation: Conversation, plain_text: bool) -> Result<Vec<i32>> {
-        // The template writes the special tokens itself, so none are added.
-        if !plain_text {
-            return self.tokenizer.encode(&self.render_chat(&conversation)?, Encoding::default());
-        }
-        conversation.for_each_text(&|text| self.tokenizer.mark(text))?;
-        self.tokenizer.encode_marked(&self.render_chat(&conversation)?)
+        })
     }
 
     /// Ends everything under way with [`Error::Closed`], frees the model and waits until it is gone.
@@ -235,11 +230,19 @@ impl Drop for Model {
     }
 }
 
-fn wait_for(worker: &Worker, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<ModelInfo> {
+fn wait_for(
+    worker: &Worker,
+    cancel: Option<&Cancel>,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<ModelInfo> {
     loop {
         match worker.loading.recv() {
             Ok(Loading::Progress(done, total)) if progress(done, total) => {}
             Ok(Loading::Progress(..)) => return Err(Error::Cancelled),
+            // Mapped weights are there before the first progress is told.
+            Ok(Loading::Ready(_)) if cancel.is_some_and(Cancel::is_triggered) => {
+                return Err(Error::Cancelled);
+            }
             Ok(Loading::Ready(info)) => return Ok(info),
             Ok(Loading::Failed(error)) => return Err(error),
             Err(_) => return Err(Error::Internal("the engine thread ended while loading".into())),

@@ -20,6 +20,8 @@ pub struct LoadOptions {
     pub exact: bool,
     /// Whether a model that is not on this disk may be downloaded.
     pub download: bool,
+    /// Read weights into memory even where they could stay in their files.
+    pub no_mmap: bool,
     /// Stops loading.
     pub cancel: Option<Arc<Cancel>>,
 }

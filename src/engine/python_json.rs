@@ -1,5 +1,6 @@
 //! JSON as Python's `json.dumps` writes it: chat templates hold it against what models were trained on.
 
+use super::plain_text::TEXT_MARK;
 use serde_json::Value as Json;
 use std::fmt::Write;
 
@@ -79,7 +80,7 @@ impl Style {
         for char in Json::from(text).to_string().chars() {
             // serde_json escapes what Python escapes, but for what is no ASCII.
             match char {
-                '\u{7f}'.. if self.ascii => {
+                '\u{7f}'.. if self.ascii && char != TEXT_MARK => {
                     for unit in char.encode_utf16(&mut [0; 2]) {
                         let _ = write!(out, "\\u{unit:04x}");
                     }

@@ -16,7 +16,7 @@ pub(super) struct Tensor {
 }
 
 /// Writes `model.safetensors`, or several of at most `shard_bytes` with one tensor at least, and their
-/// index. `progress` is told bytes written and in all; false stops.
+/// index. `progress` is told bytes written, from 0 on, and in all; false stops.
 pub(super) fn write(
     folder: &Path,
     tensors: Vec<Tensor>,
@@ -28,6 +28,9 @@ pub(super) fn write(
     let shards = cut(tensors, shard_bytes);
     let count = shards.len();
     let (mut done, mut index) = (0, Map::new());
+    if !progress(0, total) {
+        return Err(Error::Cancelled);
+    }
     for (number, shard) in (1..).zip(shards) {
         let name = match count {
             1 => "model.safetensors".to_string(),
@@ -60,7 +63,7 @@ fn cut(tensors: Vec<Tensor>, shard_bytes: usize) -> Vec<Vec<Tensor>> {
 }
 
 fn write_file(path: &Path, tensors: Vec<Tensor>, wrote: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-    let failed = |error: std::io::Error| Error::bad_file(path, error);
+    let failed = |error| io_error(path, error);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
     let mut header = header(&tensors)?;
     // Data begins at a multiple of 8 bytes.
@@ -110,5 +113,10 @@ fn format_of(dtype: Dtype) -> Result<safetensors::Dtype> {
 /// Writes a JSON file as people like to read it.
 pub(super) fn write_json(path: &Path, json: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(json).map_err(|error| Error::Internal(error.to_string()))?;
-    std::fs::write(path, text + "\n").map_err(|error| Error::bad_file(path, error))
+    std::fs::write(path, text + "\n").map_err(|error| io_error(path, error))
+}
+
+/// What the system says about a file that is being written.
+pub(super) fn io_error(path: &Path, error: std::io::Error) -> Error {
+    Error::Io(format!("{}: {error}", path.display()))
 }

@@ -1,14 +1,11 @@
 //! The model's tokenizer, by Hugging Face's `tokenizers`. Safe to use from any thread.
 
 use super::Detokenizer;
-use crate::error::{Error, Result};
+use super::plain_text::{SpecialTokens, TEXT_MARK};
+use crate::error::{Error, Result, without_panic};
 use serde_json::{Map, Value};
 use std::path::Path;
 use tokenizers::{AddedVocabulary, Model as _, OffsetType, PreTokenizer as _};
-
-/// Interrupts a special token that is to be read as text; dropped before the model sees it. Unicode
-/// keeps it out of texts that programs exchange.
-pub(super) const TEXT_MARK: char = '\u{fdd0}';
 
 /// The special tokens with a role of their own; chat templates may print them by these names.
 const ROLES: [&str; 7] =
@@ -19,6 +16,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The added tokens once more, with the special ones not recognised.
     without_special: AddedVocabulary,
+    special: SpecialTokens,
     end_ids: Vec<i32>,
     special_tokens: Map<String, Value>,
 }
@@ -50,7 +48,8 @@ impl Tokenizer {
         inner.set_encode_special_tokens(false);
         let mut without_special = inner.get_added_vocabulary().clone();
         without_special.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, without_special, end_ids, special_tokens })
+        let special = SpecialTokens::new(&inner).map_err(failed)?;
+        Ok(Tokenizer { inner, without_special, special, end_ids, special_tokens })
     }
 
     /// Reads tokenizer.json, the special tokens of tokenizer_config.json, and the end-of-turn ids:
@@ -60,8 +59,11 @@ impl Tokenizer {
         if !file.exists() {
             return Err(missing(folder));
         }
-        let inner = tokenizers::Tokenizer::from_file(&file)
-            .map_err(|error| Error::bad_file(&file, format!("not a tokenizer: {error}")))?;
+        let bad = |error: &dyn std::fmt::Display| Error::bad_file(&file, format!("not a tokenizer: {error}"));
+        // `tokenizers` panics on some broken files, when it reads them or only when it uses them.
+        let inner = without_panic(|| tokenizers::Tokenizer::from_file(&file))
+            .map_err(|panic| bad(&panic))?
+            .map_err(|error| bad(&error))?;
         let mut end_ids = eos_token_ids(&folder.join("generation_config.json"), "/eos_token_id")?;
         for key in ["/eos_token_id", "/text_config/eos_token_id"] {
             if end_ids.is_empty() {
@@ -82,24 +84,9 @@ impl Tokenizer {
         self.encode_with(self.inner.get_added_vocabulary(), text, true, false)
     }
 
-    /// Puts [`TEXT_MARK`] into each special token of a text, so that it is none. An error if the
-    /// tokenizer makes such a token of plain text too.
+    /// Keeps a text that others wrote from having special tokens, see [`SpecialTokens::mark`].
     pub(super) fn mark(&self, text: &mut String) -> Result<()> {
-        text.retain(|char| char != TEXT_MARK);
-        for (&id, token) in self.inner.get_added_vocabulary().get_added_tokens_decoder() {
-            let content = &token.content;
-            if !token.special || !text.contains(content) {
-                continue;
-            }
-            if self.encode(content, Encoding { add_special: false, plain_text: true })?.contains(&(id as i32))
-            {
-                let why = "the tokenizer has it among its ordinary tokens";
-                return Err(Error::BadArgument(format!("{content:?} cannot be read as text: {why}")));
-            }
-            let (head, tail) = content.split_at(content.chars().next().map_or(0, char::len_utf8));
-            *text = text.replace(content, &format!("{head}{TEXT_MARK}{tail}"));
-        }
-        Ok(())
+        self.special.mark(self.inner.get_normalizer(), text)
     }
 
     /// What `tokenizers` does in `encode_fast`, with a choice of added tokens.
@@ -122,11 +109,32 @@ impl Tokenizer {
                 splitter.pre_tokenize(&mut parts)?;
             }
             self.inner.get_model().tokenize_in_pretokenized(&mut parts, None)?;
-            self.inner.post_process(parts.into_encoding(None, 0, OffsetType::None)?, None, add_special)
+            let offsets = if marked { OffsetType::Byte } else { OffsetType::None };
+            self.inner.post_process(parts.into_encoding(None, 0, offsets)?, None, add_special)
         };
-        let encoding =
-            encode().map_err(|error| Error::BadArgument(format!("the text cannot be tokenized: {error}")))?;
+        let failed = |error: &dyn std::fmt::Display| format!("the text cannot be tokenized: {error}");
+        let encoding = without_panic(encode)
+            .map_err(|panic| Error::BadModel(failed(&panic)))?
+            .map_err(|error| Error::BadArgument(failed(&error)))?;
+        if marked {
+            self.check_marked(text, &encoding)?;
+        }
         Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
+    }
+
+    /// A few tokenizers have special tokens among their ordinary ones, where no mark keeps them apart.
+    fn check_marked(&self, text: &str, encoding: &tokenizers::Encoding) -> Result<()> {
+        for (id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            let token = self.inner.get_added_vocabulary().get_added_tokens_decoder().get(id);
+            let written = text.get(start..end).unwrap_or_default();
+            if let Some(token) = token.filter(|token| token.special && written.contains(TEXT_MARK))
+                && written.replace(TEXT_MARK, "").trim() == token.content
+            {
+                let why = "the tokenizer has it among its ordinary tokens";
+                return Err(Error::BadArgument(format!("{:?} cannot be read as text: {why}", token.content)));
+            }
+        }
+        Ok(())
     }
 
     /// The text of ids, which must all be the tokenizer's.
@@ -159,10 +167,19 @@ impl Tokenizer {
 }
 
 fn missing(folder: &Path) -> Error {
-    let others = ["tokenizer.model", "tiktoken.model", "vocab.json", "vocab.txt"];
-    let found = others.iter().find(|name| folder.join(name).exists());
-    let why = found.map_or(String::new(), |name| {
-        format!(" ({name} is, but only tokenizer.json is read: Hugging Face's AutoTokenizer converts it)")
+    const CONVERTS: &str = "Hugging Face's AutoTokenizer converts it";
+    // Mistral's own file, which AutoTokenizer writes as it is.
+    const COPY: &str = "use a copy of the model in Hugging Face's format, such as mlx-community's";
+    let others = [
+        ("tekken.json", COPY),
+        ("tokenizer.model", CONVERTS),
+        ("tiktoken.model", CONVERTS),
+        ("vocab.json", CONVERTS),
+        ("vocab.txt", CONVERTS),
+    ];
+    let found = others.iter().find(|(name, _)| folder.join(name).exists());
+    let why = found.map_or(String::new(), |(name, help)| {
+        format!(" ({name} is, but only tokenizer.json is read: {help})")
     });
     Error::NotFound(format!("{}: not there{why}", folder.join("tokenizer.json").display()))
 }

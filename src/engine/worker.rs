@@ -1,16 +1,15 @@
 //! The engine thread: it makes the model, gives each request its turn, and takes everything of MLX
 //! down with it.
 
-use super::Cancel;
 use super::load::{LoadedModel, load};
 use super::options::{LoadOptions, ModelInfo};
 use super::task::{Event, Request, Step, Task};
 use super::threads::{self, Running};
-use crate::error::{Error, Result};
+use super::{Cancel, gguf};
+use crate::error::{Error, Result, without_panic};
 use crate::mlx;
 use crate::models::Config;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -38,7 +37,12 @@ pub(super) struct Worker {
 }
 
 /// Starts the thread, which begins to load at once.
-pub(super) fn start(folder: PathBuf, config: Config, options: LoadOptions) -> Result<Worker> {
+pub(super) fn start(
+    path: PathBuf,
+    gguf: Option<Arc<gguf::Model>>,
+    config: Config,
+    options: LoadOptions,
+) -> Result<Worker> {
     let (command_sender, commands) = channel();
     let (loading_sender, loading) = channel();
     let closing = Arc::new(Cancel::default());
@@ -50,8 +54,9 @@ pub(super) fn start(folder: PathBuf, config: Config, options: LoadOptions) -> Re
             let _ = loading_sender.send(Loading::Progress(done, total));
             !cancelled()
         };
-        let made = catch_unwind(AssertUnwindSafe(|| load(&folder, &config, &options, &progress)));
-        let loaded = match made.unwrap_or_else(|payload| Err(Error::from_panic(&*payload))) {
+        let made = without_panic(|| load(&path, gguf.as_deref(), &config, &options, &progress));
+        drop(gguf);
+        let loaded = match made.flatten() {
             Ok(loaded) => loaded,
             Err(error) => {
                 give_memory_back();
@@ -80,13 +85,13 @@ fn serve(loaded: &LoadedModel, commands: &Receiver<Command>, closing: &Cancel) {
         for _ in 0..tasks.len() {
             let mut task = tasks.pop_front().expect("counted");
             let model = &*loaded.model;
-            let step = catch_unwind(AssertUnwindSafe(|| task.step(model, closing)));
+            let step = without_panic(|| task.step(model, closing));
             match step {
                 Ok(Step::More) => idle = false,
                 Ok(Step::Waits) => {}
                 Ok(Step::Done) => continue,
-                Err(payload) => {
-                    task.end(Err(Error::from_panic(&*payload)));
+                Err(error) => {
+                    task.end(Err(error));
                     continue;
                 }
             }

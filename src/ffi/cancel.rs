@@ -8,8 +8,9 @@ use crate::engine::Cancel;
 use once_cell::sync::Lazy;
 use std::sync::Arc;
 
-/// Stops loading or generating from any thread. One handle may serve any number of calls, one after
-/// the other or at the same time; once triggered it stops them all until it is reset.
+/// Stops loading, generating, looking for models or converting from any thread. One handle may serve
+/// any number of calls, one after the other or at the same time; once triggered it stops them all until
+/// it is reset.
 pub struct mlxrt_cancel {
     _opaque: [u8; 0],
 }
@@ -18,6 +19,8 @@ pub(super) static CANCELS: Lazy<Table<mlxrt_cancel, Cancel>> = Lazy::new(|| Tabl
 
 /// Makes a cancel handle, not triggered. `out` must not be NULL; free the handle with
 /// mlxrt_cancel_free.
+///
+/// Errors: BAD_ARGUMENT (`out` is NULL).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_cancel_new(out: *mut *mut mlxrt_cancel) -> mlxrt_status {
     guard(|| {
@@ -27,10 +30,19 @@ pub unsafe extern "C" fn mlxrt_cancel_new(out: *mut *mut mlxrt_cancel) -> mlxrt_
     })
 }
 
-/// Asks every call that was given this handle to stop. Returns at once. A call that generates then
-/// returns MLXRT_STATUS_CANCELLED within milliseconds, and the engine gives its work up before the
-/// next token (in a prefill before the next layer on the CPU, the next 2,048 tokens on a GPU); one
-/// that loads returns it before the next 64 MiB of weights. May be called from any thread, from a callback and from a signal-handling thread.
+/// Asks every call that was given this handle to stop. Returns at once; each of the calls then returns
+/// MLXRT_STATUS_CANCELLED, or what it came to in the meantime:
+///
+/// - One that generates, within milliseconds; the engine gives its work up before the next token (in a
+///   prefill before the next layer on the CPU, the next 2,048 tokens on a GPU).
+/// - One that loads, before the next 64 MiB of weights; one that downloads, within milliseconds, even
+///   where the network hangs.
+/// - One that looks for models, before the next folder or file; one that converts, before the next
+///   tensor.
+///
+/// May be called from any thread, from a callback and from a signal-handling thread.
+///
+/// Errors: BAD_ARGUMENT (NULL, or a handle that was freed).
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_cancel_trigger(cancel: *mut mlxrt_cancel) -> mlxrt_status {
     guard(|| {
@@ -40,6 +52,8 @@ pub extern "C" fn mlxrt_cancel_trigger(cancel: *mut mlxrt_cancel) -> mlxrt_statu
 }
 
 /// Makes a triggered handle ready for another call.
+///
+/// Errors: BAD_ARGUMENT (NULL, or a handle that was freed).
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_cancel_reset(cancel: *mut mlxrt_cancel) -> mlxrt_status {
     guard(|| {

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use libc::{c_char, c_void};
 use serde::de::DeserializeOwned;
 
-/// One message of a conversation.
+/// One message of a conversation. This struct is final, as arrays of it are passed: what messages may
+/// hold besides goes into `messages` of mlxrt_chat_options, as JSON.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mlxrt_message {
@@ -44,7 +45,7 @@ pub struct mlxrt_chat_options {
     pub variables: mlxrt_string,
     /// Non-zero: the text doesn't end where the assistant's answer begins.
     pub no_generation_prompt: i32,
-    /// Zero.
+    /// Zero; anything else is a bad argument.
     pub reserved: u32,
 }
 
@@ -55,6 +56,8 @@ unsafe impl Sized for mlxrt_chat_options {
 }
 
 /// Fills options with their defaults. `size` is sizeof(mlxrt_chat_options).
+///
+/// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_chat_options_default(
     options: *mut mlxrt_chat_options,
@@ -67,9 +70,11 @@ pub unsafe extern "C" fn mlxrt_chat_options_default(
 /// The text that a conversation becomes through the model's chat template: what mlxrt_model_chat
 /// gives the model to read. `chat` may be NULL. Buffer and `*len` as for mlxrt_model_detokenize.
 ///
-/// Where a model has several templates, "tool_use" is taken if there are tools, else "default". A
-/// template that refuses the conversation is a bad argument with the template's own message; a model
-/// without a template is MLXRT_STATUS_UNSUPPORTED.
+/// Where a model has several templates, "tool_use" is taken if there are tools, else "default".
+///
+/// Errors: BAD_ARGUMENT (a model that was freed, text that is not UTF-8, JSON that is not what it should
+/// be, a conversation that the template refuses, with the template's own message), UNSUPPORTED (a model
+/// without a template), BUFFER_TOO_SMALL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_render_chat(
     model: *const mlxrt_model,
@@ -132,6 +137,9 @@ unsafe fn read_conversation(
     }
     let mut conversation = Conversation::new(pairs);
     let Some(chat) = (unsafe { options(chat) })? else { return Ok(conversation) };
+    if chat.reserved != 0 {
+        return Err(Error::BadArgument("mlxrt_chat_options: reserved is not zero".into()));
+    }
     if let Some(messages) = unsafe { json(chat.messages, "messages", "a list of objects") }? {
         if !given.is_empty() {
             return Err(Error::BadArgument("messages are given twice: as structs and as JSON".into()));

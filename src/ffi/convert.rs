@@ -2,7 +2,7 @@
 
 use super::cancel::{CANCELS, mlxrt_cancel};
 use super::error::mlxrt_status;
-use super::model::{dtype_from, mlxrt_progress_callback};
+use super::model::{dtype_from, mlxrt_progress_callback, progress_of};
 use super::panic::guard;
 use super::read::{Sized, options, set_default, text};
 use crate::engine::{ConvertOptions, convert};
@@ -24,7 +24,8 @@ pub struct mlxrt_convert_options {
     /// Weights that share a scale; 0: 64 for AFFINE, 32 for MXFP4 and MXFP8, 16 for NVFP4. Only AFFINE
     /// has a choice: 32, 64, 128.
     pub quant_group: u32,
-    /// The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: as it is in the source.
+    /// The mlxrt_dtype of what is not quantised; MLXRT_DTYPE_AUTO: what config.json says, or as it is in the
+    /// source if that says nothing.
     pub dtype: i32,
     /// Stops converting from another thread; may be NULL.
     pub cancel: *const mlxrt_cancel,
@@ -41,6 +42,8 @@ unsafe impl Sized for mlxrt_convert_options {
 }
 
 /// Fills options with their defaults. `size` is sizeof(mlxrt_convert_options).
+///
+/// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_convert_options_default(
     options: *mut mlxrt_convert_options,
@@ -50,19 +53,19 @@ pub unsafe extern "C" fn mlxrt_convert_options_default(
     guard(|| unsafe { set_default(options, size) })
 }
 
-/// Reads the model folder `source`, whose weights are floating-point numbers, and writes the new folder
-/// `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so, and
-/// copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
-/// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices whose rows do not
-/// divide by the group stay dense; routers of experts keep 8 bits. Blocks until done; needs memory for
-/// one tensor at a time.
+/// Reads the model `source`, a folder or `org/name` of one in the Hugging Face cache, and writes the new
+/// folder `destination`: weights in mlx-lm's names, quantised as `options` say, config.json that says so,
+/// and copies of tokenizer, templates and generation settings. mlx-lm loads the result, and so does
+/// mlxrt_model_load. Vision weights of multimodal checkpoints are left out. Matrices that are quantised
+/// already stay as they are; those whose rows do not divide by the group stay dense; routers of experts
+/// keep 8 bits. Blocks until done; needs memory for one tensor at a time.
 ///
-/// Nothing half-written is left: the folder gets its name when it is complete, after an error or a
-/// cancel it is gone.
+/// The folder gets its name when it is complete. Until then it is called `destination.partial-` and a
+/// random number; after an error or a cancel it is gone, and only a process that is killed leaves it.
 ///
-/// Errors: BAD_ARGUMENT (`destination` is there already, `source` is quantised already, bits and group
-/// that the mode does not have, no room on the disk), NOT_FOUND, BAD_MODEL, UNSUPPORTED as for
-/// mlxrt_model_load, CANCELLED.
+/// Errors: BAD_ARGUMENT (`destination` is there already, all of `source` is quantised already, bits and
+/// group that the mode does not have), IO (the system refused to write: no room on the disk, say),
+/// NOT_FOUND, BAD_MODEL, UNSUPPORTED as for mlxrt_model_load, CANCELLED, OUT_OF_MEMORY, MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_convert(
     source: *const c_char,
@@ -79,18 +82,14 @@ pub unsafe extern "C" fn mlxrt_model_convert(
             return Err(Error::BadArgument("source or destination is empty".into()));
         }
         let mut convert_options = ConvertOptions::default();
-        let mut progress: Box<dyn FnMut(u64, u64) -> bool> = Box::new(|_, _| true);
+        let mut progress = progress_of(None, std::ptr::null_mut());
         if let Some(given) = unsafe { self::options(options) }? {
             convert_options.quantization = quantization_from(&given)?;
             convert_options.dtype = dtype_from(given.dtype)?;
             convert_options.cancel = CANCELS.get_optional(given.cancel)?;
-            if let Some(callback) = given.progress {
-                // SAFETY: the caller's function with the caller's data, on the caller's thread.
-                progress =
-                    Box::new(move |done, total| unsafe { callback(given.user_data, done, total) == 0 });
-            }
+            progress = progress_of(given.progress, given.user_data);
         }
-        convert(Path::new(source), Path::new(destination), convert_options, &mut *progress)
+        convert(Path::new(source), Path::new(destination), convert_options, &mut progress)
     })
 }
 

@@ -57,6 +57,8 @@ unsafe impl Sized for mlxrt_device_desc {
 
 /// Describes a device (a mlxrt_device; MLXRT_DEVICE_AUTO describes the one it stands for). A device
 /// that is not there is described as not available, which is not an error.
+///
+/// Errors: BAD_ARGUMENT (no mlxrt_device, `out` is NULL or its struct_size was not set), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_device_info(device: i32, out: *mut mlxrt_device_desc) -> mlxrt_status {
     // Names are kept for ever, one per device.

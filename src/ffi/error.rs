@@ -33,6 +33,12 @@ pub enum mlxrt_status {
     MLXRT_STATUS_MLX = 10,
     /// A defect of this library, please report it. The process is safe and handles stay valid.
     MLXRT_STATUS_INTERNAL = 11,
+    /// The system refused to write or read a file that is no part of a model: the disk is full, say, or
+    /// the folder belongs to somebody else.
+    MLXRT_STATUS_IO = 12,
+    /// A download failed: the hub cannot be reached, went silent, refused, or sent something else than
+    /// it lists. What arrived is kept where it can be gone on from.
+    MLXRT_STATUS_NETWORK = 13,
 }
 
 use mlxrt_status::*;
@@ -61,6 +67,8 @@ pub(super) fn status_of(error: &Error) -> mlxrt_status {
         Error::Cancelled => MLXRT_STATUS_CANCELLED,
         Error::Closed => MLXRT_STATUS_CLOSED,
         Error::BufferTooSmall(_) => MLXRT_STATUS_BUFFER_TOO_SMALL,
+        Error::Io(_) => MLXRT_STATUS_IO,
+        Error::Network(_) => MLXRT_STATUS_NETWORK,
         Error::Mlx(_) => MLXRT_STATUS_MLX,
         Error::Internal(_) => MLXRT_STATUS_INTERNAL,
     }
@@ -78,7 +86,7 @@ pub extern "C" fn mlxrt_error_message() -> *const c_char {
 /// NUL-terminated, valid for ever. Cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_status_name(status: i32) -> *const c_char {
-    const NAMES: [&std::ffi::CStr; 12] = [
+    const NAMES: [&std::ffi::CStr; 14] = [
         c"OK",
         c"BAD_ARGUMENT",
         c"NOT_FOUND",
@@ -91,6 +99,8 @@ pub extern "C" fn mlxrt_status_name(status: i32) -> *const c_char {
         c"BUFFER_TOO_SMALL",
         c"MLX",
         c"INTERNAL",
+        c"IO",
+        c"NETWORK",
     ];
     let name = usize::try_from(status).ok().and_then(|index| NAMES.get(index));
     name.unwrap_or(&c"UNKNOWN").as_ptr()

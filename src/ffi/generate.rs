@@ -63,6 +63,8 @@ unsafe impl Sized for mlxrt_generate_options {
 /// A generated token, as the callback sees it.
 #[repr(C)]
 pub struct mlxrt_token {
+    /// sizeof(mlxrt_token), set by the library: fields are only ever added, behind the last one.
+    pub struct_size: usize,
     /// The id, or -1 for text that was held back (part of what could have become a stop string, or
     /// an unfinished character) and comes with no token of its own.
     pub id: i32,
@@ -136,6 +138,8 @@ unsafe impl Sized for mlxrt_generate_result {
 }
 
 /// Fills options with their defaults. `size` is sizeof(mlxrt_generate_options).
+///
+/// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_generate_options_default(
     options: *mut mlxrt_generate_options,
@@ -201,6 +205,7 @@ pub unsafe extern "C" fn mlxrt_model_generate_ids(
 pub(super) fn emit(token: &Token, callback: mlxrt_token_callback, user_data: *mut c_void) -> bool {
     let Some(callback) = callback else { return true };
     let token = mlxrt_token {
+        struct_size: size_of::<mlxrt_token>(),
         id: token.id.unwrap_or(-1),
         logprob: token.logprob,
         text: if token.text.is_empty() { c"".as_ptr() } else { token.text.as_ptr().cast() },

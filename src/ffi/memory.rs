@@ -33,6 +33,8 @@ unsafe fn set(write: fn(usize) -> Result<usize>, bytes: u64, previous: *mut u64)
 }
 
 /// Bytes in use by MLX's arrays: weights, caches and work in progress, of all models.
+///
+/// Errors: BAD_ARGUMENT (`out` is NULL), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_memory_active(out: *mut u64) -> mlxrt_status {
     // SAFETY: the caller's promise.
@@ -40,6 +42,8 @@ pub unsafe extern "C" fn mlxrt_memory_active(out: *mut u64) -> mlxrt_status {
 }
 
 /// The highest number of active bytes since the start or the last mlxrt_memory_reset_peak.
+///
+/// Errors: BAD_ARGUMENT (`out` is NULL), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_memory_peak(out: *mut u64) -> mlxrt_status {
     // SAFETY: the caller's promise.
@@ -48,6 +52,8 @@ pub unsafe extern "C" fn mlxrt_memory_peak(out: *mut u64) -> mlxrt_status {
 
 /// Bytes that MLX keeps for reuse after arrays were freed. Always 0 in MLX's CPU build, which keeps
 /// none.
+///
+/// Errors: BAD_ARGUMENT (`out` is NULL), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_memory_cache(out: *mut u64) -> mlxrt_status {
     // SAFETY: the caller's promise.
@@ -56,6 +62,8 @@ pub unsafe extern "C" fn mlxrt_memory_cache(out: *mut u64) -> mlxrt_status {
 
 /// Limits the bytes that MLX keeps for reuse (0: keep none). `previous` receives the limit until
 /// now and may be NULL. MLX's CPU build accepts and ignores it.
+///
+/// Errors: BAD_ARGUMENT (more bytes than the machine can address), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_memory_set_cache_limit(bytes: u64, previous: *mut u64) -> mlxrt_status {
     // SAFETY: the caller's promise.
@@ -64,6 +72,8 @@ pub unsafe extern "C" fn mlxrt_memory_set_cache_limit(bytes: u64, previous: *mut
 
 /// Limits MLX's memory: above it allocations first give kept memory back and wait for running work.
 /// A guideline, not a hard wall. `previous` receives the limit until now and may be NULL.
+///
+/// Errors: BAD_ARGUMENT (more bytes than the machine can address), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_memory_set_limit(bytes: u64, previous: *mut u64) -> mlxrt_status {
     // SAFETY: the caller's promise.
@@ -72,6 +82,8 @@ pub unsafe extern "C" fn mlxrt_memory_set_limit(bytes: u64, previous: *mut u64) 
 
 /// Limits the memory that macOS keeps wired for the GPU. Without effect on other systems.
 /// `previous` receives the limit until now and may be NULL.
+///
+/// Errors: BAD_ARGUMENT (more bytes than the machine can address), MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_memory_set_wired_limit(bytes: u64, previous: *mut u64) -> mlxrt_status {
     // SAFETY: the caller's promise.
@@ -79,12 +91,16 @@ pub unsafe extern "C" fn mlxrt_memory_set_wired_limit(bytes: u64, previous: *mut
 }
 
 /// Gives the bytes that MLX keeps for reuse back to the system.
+///
+/// Errors: MLX.
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_memory_clear_cache() -> mlxrt_status {
     guard(memory::clear_cache)
 }
 
 /// Starts the peak anew from the bytes now active.
+///
+/// Errors: MLX.
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_memory_reset_peak() -> mlxrt_status {
     guard(memory::reset_peak)

@@ -70,7 +70,17 @@ pub enum mlxrt_quant_mode {
     MLXRT_QUANT_NVFP4 = 4,
 }
 
-fn quant_mode_of(mode: Option<QuantMode>) -> mlxrt_quant_mode {
+pub(super) fn dtype_of(dtype: Option<Dtype>) -> mlxrt_dtype {
+    use mlxrt_dtype::*;
+    match dtype {
+        Some(Dtype::F32) => MLXRT_DTYPE_FLOAT32,
+        Some(Dtype::F16) => MLXRT_DTYPE_FLOAT16,
+        Some(Dtype::BF16) => MLXRT_DTYPE_BFLOAT16,
+        _ => MLXRT_DTYPE_AUTO,
+    }
+}
+
+pub(super) fn quant_mode_of(mode: Option<QuantMode>) -> mlxrt_quant_mode {
     use mlxrt_quant_mode::*;
     match mode {
         None => MLXRT_QUANT_NONE,
@@ -87,6 +97,15 @@ fn quant_mode_of(mode: Option<QuantMode>) -> mlxrt_quant_mode {
 /// return stops it with MLXRT_STATUS_CANCELLED.
 pub type mlxrt_progress_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64) -> i32>;
+
+/// Tells a caller of progress; false asks to stop.
+pub(super) fn progress_of(
+    callback: mlxrt_progress_callback,
+    user_data: *mut c_void,
+) -> impl FnMut(u64, u64) -> bool {
+    // SAFETY: the caller's function with the caller's data, on the caller's thread.
+    move |done, total| callback.is_none_or(|callback| unsafe { callback(user_data, done, total) == 0 })
+}
 
 /// How to load. Zero in any field means its default.
 #[repr(C)]
@@ -110,6 +129,13 @@ pub struct mlxrt_load_options {
     pub progress: mlxrt_progress_callback,
     /// Passed to progress.
     pub user_data: *mut c_void,
+    /// Non-zero: read the weights into memory of the process's own. By default, on the CPU, those that are
+    /// computed with as they are stored (quantised ones) stay in their files, mapped: loading takes
+    /// no time, processes share them, and mlxrt_memory_active does not count them; but who shortens
+    /// such a file while the model is loaded ends the process. Replacing it is fine.
+    pub no_mmap: i32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size; integers, pointers and an optional function.
@@ -119,6 +145,8 @@ unsafe impl Sized for mlxrt_load_options {
 }
 
 /// Fills options with their defaults. `size` is sizeof(mlxrt_load_options).
+///
+/// Errors: BAD_ARGUMENT (`options` is NULL, or `size` is below that of the struct's first version).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_load_options_default(
     options: *mut mlxrt_load_options,
@@ -135,13 +163,16 @@ pub unsafe extern "C" fn mlxrt_load_options_default(
 ///
 /// Where no such path exists, `org/name` or `org/name@revision` is looked for in the Hugging Face
 /// cache (see mlxrt_discover), and downloaded if the options say so. A download that was interrupted
-/// goes on where it stopped when the model is asked for again. HF_ENDPOINT and HF_TOKEN are honoured;
-/// no other call of this library uses the network.
+/// goes on where it stopped when the model is asked for again; what arrives is checked against the
+/// checksums that the hub lists. Of several processes one downloads, the others wait. HF_ENDPOINT,
+/// HF_TOKEN and HF_HUB_DOWNLOAD_TIMEOUT (seconds of silence that are too many; 30) are honoured. No
+/// other call of this library uses the network.
 ///
-/// Errors: NOT_FOUND (no such path, nor in the cache; no file in it; or the download failed),
-/// BAD_MODEL (a file is broken: the message names file, key and what was expected), UNSUPPORTED
-/// (unknown model_type: the message lists the known ones; no such device; or a download is needed and
-/// the library was built without Cargo feature `hub`), CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
+/// Errors: NOT_FOUND (no such path, nor in the cache, nor on the hub; no file in it), NETWORK (the
+/// download failed), IO (the cache cannot be written), BAD_MODEL (a file is broken: the message names
+/// file, key and what was expected), UNSUPPORTED (unknown model_type: the message lists the known ones;
+/// no such device; or a download is needed and the library was built without Cargo feature `hub`),
+/// CANCELLED, OUT_OF_MEMORY, BAD_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_load(
     path: *const c_char,
@@ -158,20 +189,21 @@ pub unsafe extern "C" fn mlxrt_model_load(
             return Err(Error::BadArgument("path is empty".into()));
         }
         let mut load = LoadOptions::default();
-        let mut progress: Box<dyn FnMut(u64, u64) -> bool> = Box::new(|_, _| true);
+        let mut progress = progress_of(None, std::ptr::null_mut());
         if let Some(given) = unsafe { self::options(options) }? {
+            if given.reserved != 0 {
+                let what = format!("mlxrt_load_options: reserved is {}, expected 0", given.reserved);
+                return Err(Error::BadArgument(what));
+            }
             load.device = device_from(given.device)?;
             load.dtype = dtype_from(given.dtype)?;
             load.context_length = (given.context_length > 0).then_some(given.context_length);
             load.download = given.download != 0;
+            load.no_mmap = given.no_mmap != 0;
             load.cancel = CANCELS.get_optional(given.cancel)?;
-            if let Some(callback) = given.progress {
-                // SAFETY: the caller's function with the caller's data, on the caller's thread.
-                progress =
-                    Box::new(move |done, total| unsafe { callback(given.user_data, done, total) == 0 });
-            }
+            progress = progress_of(given.progress, given.user_data);
         }
-        let model = Model::load(Path::new(path), load, &mut *progress)?;
+        let model = Model::load(Path::new(path), load, &mut progress)?;
         let architecture = CString::new(model.info().architecture.as_str()).unwrap_or_default();
         *out = MODELS.insert(Arc::new(Loaded { model, architecture }));
         Ok(())
@@ -196,7 +228,8 @@ pub extern "C" fn mlxrt_model_free(model: *mut mlxrt_model) {
 pub struct mlxrt_model_desc {
     /// sizeof(mlxrt_model_desc), set by the caller.
     pub struct_size: usize,
-    /// model_type of config.json, such as "qwen3": NUL-terminated, valid until the model is freed.
+    /// model_type of config.json, such as "qwen3", or what a GGUF file's architecture is called there:
+    /// NUL-terminated, valid until the model is freed.
     pub architecture: *const c_char,
     /// Number of parameters, counted before quantisation.
     pub parameters: u64,
@@ -240,6 +273,8 @@ unsafe impl Sized for mlxrt_model_desc {
 }
 
 /// Describes a model. Set `out->struct_size` before the call.
+///
+/// Errors: BAD_ARGUMENT (a model that was freed, `out` is NULL or its struct_size was not set).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_info(
     model: *const mlxrt_model,
@@ -267,12 +302,7 @@ pub unsafe extern "C" fn mlxrt_model_info(
                 Device::Cpu => 1,
                 Device::Gpu => 2,
             },
-            dtype: match info.dtype {
-                Dtype::F32 => 1,
-                Dtype::F16 => 2,
-                Dtype::BF16 => 3,
-                _ => 0,
-            },
+            dtype: dtype_of(Some(info.dtype)) as i32,
             unused_tensors: info.unused_tensors,
             quant_mode: quant_mode_of(info.quantization.map(|q| q.mode)) as i32,
         };

@@ -52,6 +52,9 @@ pub const MLXRT_TOKENIZE_PLAIN_TEXT: u32 = 2;
 /// Writes at most `capacity` ids to `ids`. `*count` receives how many there are, whether they fit or
 /// not: call with `ids` NULL and `capacity` 0 to ask, which is no error; a buffer that is too small
 /// is MLXRT_STATUS_BUFFER_TOO_SMALL and stays untouched.
+///
+/// Errors: BAD_ARGUMENT (a model that was freed, text that is not UTF-8, unknown flags, `count` is
+/// NULL), BUFFER_TOO_SMALL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_tokenize(
     model: *const mlxrt_model,
@@ -83,7 +86,10 @@ pub unsafe extern "C" fn mlxrt_model_tokenize(
 /// are no UTF-8 become U+FFFD.
 ///
 /// Writes at most `capacity` bytes to `text`, without a NUL; `*len` receives how many there are, as
-/// for mlxrt_model_tokenize. An id that the tokenizer doesn't have is a bad argument.
+/// for mlxrt_model_tokenize.
+///
+/// Errors: BAD_ARGUMENT (a model that was freed, an id that the tokenizer doesn't have, `len` is NULL),
+/// BUFFER_TOO_SMALL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_detokenize(
     model: *const mlxrt_model,

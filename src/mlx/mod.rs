@@ -6,6 +6,7 @@
 mod array;
 mod error;
 pub mod io;
+mod mapped;
 pub mod memory;
 pub mod ops;
 #[cfg(not(target_os = "macos"))]
@@ -14,6 +15,7 @@ mod stream;
 mod sys;
 
 pub use array::{Array, Dtype};
+pub use mapped::MappedFile;
 pub use stream::{Device, DeviceInfo, available, default_device, device_info, thread_device, use_device};
 
 use crate::error::Result;

@@ -6,4 +6,4 @@
 pub use mlx_sys::*;
 
 #[cfg(not(target_os = "macos"))]
-include!(concat!(env!("OUT_DIR"), "/mlx_c.rs"));
+include!(env!("MLXRT_MLX_C"));

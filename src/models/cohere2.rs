@@ -2,7 +2,7 @@
 //! one layer norm; three layers with a sliding window and rotary positions, then one that sees
 //! everything and has no positions; tied, scaled logits.
 
-use super::decoder::{Block, Decoder};
+use super::parts::decoder::{Block, Decoder};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};

@@ -1,12 +1,19 @@
 //! config.json, and errors that name its keys.
 
-use super::Dims;
+use super::{DEQUANTIZES_FP8, Dims};
 use crate::error::{Error, Result};
+use crate::mlx::Dtype;
 use crate::mlx::ops::{QuantMode, Quantization};
 use crate::nn::{QuantizationConfig, RopeScaling};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// No size that layers are built from is larger.
+pub const MAX_SIZE: i32 = 1 << 24;
+
+/// No model has more layers.
+const MAX_LAYERS: i32 = 1 << 12;
 
 /// A model's config.json.
 #[derive(Debug, Clone)]
@@ -55,6 +62,16 @@ impl Config {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
+    /// The floating-point type that config.json says the weights have: `torch_dtype`, or `dtype` in newer
+    /// ones, of the model or of its `text_config`.
+    pub fn dtype(&self) -> Option<Dtype> {
+        let text = self.get("text_config");
+        let values = [Some(&self.json), text].into_iter().flatten();
+        let names = values.flat_map(|object| ["torch_dtype", "dtype"].map(|key| object.get(key)));
+        let name = names.flatten().find_map(Value::as_str)?;
+        [Dtype::F32, Dtype::F16, Dtype::BF16].into_iter().find(|dtype| dtype.to_string() == name)
+    }
+
     /// Reads an architecture's arguments; the error names the key.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T> {
         serde_path_to_error::deserialize(&self.json).map_err(|error| {
@@ -86,17 +103,28 @@ impl Config {
 
     /// Checks sizes that layers are built from: a broken config must not become a huge allocation.
     pub fn check_sizes(&self, sizes: &[(&str, i32)]) -> Result<()> {
-        match sizes.iter().find(|(_, size)| !(1..=1 << 24).contains(size)) {
-            Some((key, size)) => Err(self.bad(key, format!("a number from 1 to {}, found {size}", 1 << 24))),
+        match sizes.iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
+            Some((key, size)) => Err(self.bad(key, format!("a number from 1 to {MAX_SIZE}, found {size}"))),
             None => Ok(()),
+        }
+    }
+
+    /// Checks the number of layers, which decides how long lists are made before any weights are seen.
+    pub fn check_layers(&self, layers: i32) -> Result<()> {
+        match (1..=MAX_LAYERS).contains(&layers) {
+            true => Ok(()),
+            false => {
+                let expected = format!("a number from 1 to {MAX_LAYERS}, found {layers}");
+                Err(self.bad("num_hidden_layers", expected))
+            }
         }
     }
 
     /// [`Config::check_sizes`] of what every architecture has.
     pub fn check_dims(&self, dims: &Dims, intermediate_size: i32) -> Result<()> {
+        self.check_layers(dims.num_layers)?;
         self.check_sizes(&[
             ("vocab_size", dims.vocab_size),
-            ("num_hidden_layers", dims.num_layers),
             ("hidden_size", dims.hidden_size),
             ("intermediate_size", intermediate_size),
             ("num_attention_heads", dims.num_heads),
@@ -126,8 +154,19 @@ impl Config {
         }
     }
 
-    /// The windows of the layers that `layer_types` lists; `None`: the layer sees every position.
-    pub fn windows(&self, types: &[String], layers: i32, window: Option<i32>) -> Result<Vec<Option<i32>>> {
+    /// The window of each layer: those that `layer_types` calls sliding, or `slides` where it is missing,
+    /// have one. `None`: the layer sees every position.
+    pub fn windows(
+        &self,
+        types: Option<&[String]>,
+        layers: i32,
+        window: Option<i32>,
+        slides: impl Fn(i32) -> bool,
+    ) -> Result<Vec<Option<i32>>> {
+        self.check_layers(layers)?;
+        let Some(types) = types else {
+            return Ok((0..layers).map(|layer| window.filter(|_| slides(layer))).collect());
+        };
         if i32::try_from(types.len()) != Ok(layers) {
             return Err(self.bad("layer_types", format!("`num_hidden_layers` ({layers}) names")));
         }
@@ -173,26 +212,49 @@ impl Config {
     }
 
     fn published_quantization(&self) -> Result<QuantizationConfig> {
-        let Some(json) = self.get("quantization_config") else { return Ok(QuantizationConfig::default()) };
-        let method = json.get("quant_method").and_then(Value::as_str).unwrap_or_default();
-        let default = match method {
-            "mxfp4" => Quantization::new(QuantMode::Mxfp4, 32, 4),
-            "mxfp8" => Quantization::new(QuantMode::Mxfp8, 32, 8),
+        let key = "quantization_config";
+        let in_text = || self.get("text_config")?.get(key).filter(|json| !json.is_null());
+        let Some(json) = self.get(key).or_else(in_text) else {
+            return self.refuse_model_opt().map(|()| QuantizationConfig::default());
+        };
+        let text = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default();
+        let default = match (text("quant_method"), text("format")) {
+            ("mxfp4", _) => Quantization::new(QuantMode::Mxfp4, 32, 4),
+            ("mxfp8", _) => Quantization::new(QuantMode::Mxfp8, 32, 8),
             // Packed integers, which the architectures that are published so repack.
-            "compressed-tensors" if json["format"] == "pack-quantized" => {
-                Quantization::new(QuantMode::Affine, 32, 4)
-            }
-            // Dequantised by the architectures that are published so.
-            "fp8" => None,
-            other => {
+            ("compressed-tensors", "pack-quantized") => Quantization::new(QuantMode::Affine, 32, 4),
+            ("fp8", _) if self.is_known_fp8(json) => None,
+            (method, _) => {
+                let detail = ["format", "quant_algo", "weight_block_size"].into_iter().find_map(|key| {
+                    let value = json.get(key).filter(|value| !value.is_null())?;
+                    Some(format!(", `{key}` is {value}"))
+                });
                 return Err(Error::Unsupported(format!(
-                    "{}: `quantization_config.quant_method` is \"{other}\"; known are mxfp4, mxfp8, fp8, \
-                     and compressed-tensors in the format pack-quantized",
-                    self.file.display()
+                    "{}: `{key}.quant_method` is \"{method}\"{}; known are mxfp4, mxfp8, compressed-tensors in \
+                     the format pack-quantized, and fp8 with scales of 128 by 128 values or of whole \
+                     matrices, of {}",
+                    self.file.display(),
+                    detail.unwrap_or_default(),
+                    DEQUANTIZES_FP8.join(", ")
                 )));
             }
         };
         Ok(QuantizationConfig { default, ..Default::default() })
+    }
+
+    fn is_known_fp8(&self, json: &Value) -> bool {
+        let known = self.model_type().is_ok_and(|kind| DEQUANTIZES_FP8.contains(&kind));
+        let block = json.get("weight_block_size").filter(|block| !block.is_null());
+        known && block.is_none_or(|block| *block == serde_json::json!([128, 128]))
+    }
+
+    /// NVIDIA's ModelOpt says beside config.json how weights are quantised.
+    fn refuse_model_opt(&self) -> Result<()> {
+        let file = self.file.with_file_name("hf_quant_config.json");
+        if self.file.file_name().is_none_or(|name| name != "config.json") || !file.exists() {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!("{}: formats of NVIDIA ModelOpt are not supported", file.display())))
     }
 
     fn setting(&self, path: &str, json: &Value) -> Result<Quantization> {
@@ -221,5 +283,48 @@ impl Config {
             };
             self.bad(path, format!("{expected}, found {bits} and {group_size}"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn formats_of_publishers_are_known_or_named() {
+        let read = |json: Value| Config::new(Path::new("config.json"), json).quantization();
+        let published =
+            |kind: &str, said: Value| read(json!({"model_type": kind, "quantization_config": said}));
+        let inside = json!({"quantization_config": {"quant_method": "mxfp4"}});
+        let nested = json!({"model_type": "mistral3", "text_config": inside});
+        assert_eq!(read(nested).unwrap().default, Quantization::new(QuantMode::Mxfp4, 32, 4));
+        let fp8 = json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+        assert!(published("deepseek_v3", fp8.clone()).unwrap().default.is_none());
+        assert!(published("ministral3", json!({"quant_method": "fp8", "weight_block_size": null})).is_ok());
+
+        let refused = [
+            ("qwen3", fp8, "\"fp8\", `weight_block_size` is [128,128]; known"),
+            (
+                "deepseek_v3",
+                json!({"quant_method": "fp8", "scale_fmt": "ue8m0", "weight_block_size": [32, 32]}),
+                "`weight_block_size` is [32,32]",
+            ),
+            (
+                "llama",
+                json!({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}),
+                "\"compressed-tensors\", `format` is \"nvfp4-pack-quantized\"; known",
+            ),
+            (
+                "llama",
+                json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+                "`quant_algo` is \"NVFP4\"",
+            ),
+            ("llama", json!({}), "`quantization_config.quant_method` is \"\""),
+        ];
+        for (kind, said, why) in refused {
+            let error = published(kind, said).unwrap_err();
+            assert!(matches!(&error, Error::Unsupported(text) if text.contains(why)), "{error}");
+        }
     }
 }

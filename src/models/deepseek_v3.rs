@@ -2,14 +2,15 @@
 //! whose cache holds one short latent vector a position for all heads; many small experts, chosen from
 //! the best groups of them by scores with a balancing bias, next to shared ones.
 
-use super::decoder::{Block, Decoder};
-use super::latent_attention::{LatentAttention, LatentSpec};
-use super::{Config, Dims, Model, published};
+use super::parts::decoder::Decoder;
+use super::parts::latent_attention::{LatentAttention, LatentSpec};
+use super::parts::moe::{Balanced, Moe, Routing, SharedExpert};
+use super::parts::pre_norm::PreNorm;
+use super::parts::published;
+use super::{Config, Dims, Model};
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Dtype, ops};
-use crate::nn::{
-    Activation, Cache, Experts, Linear, Masks, Mlp, Module, RmsNorm, Rope, RopeScaling, Weights, weighted_sum,
-};
+use crate::mlx::ops;
+use crate::nn::{Activation, Experts, Linear, Mlp, Module, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -154,95 +155,37 @@ impl Args {
     }
 }
 
-/// Routed and shared experts.
-struct Moe {
-    router: Linear,
-    /// Added to the scores when experts are chosen, but not to their weights.
-    balance: Array,
-    groups: i32,
-    used_groups: i32,
-    used: i32,
-    normalise: bool,
-    scale: f32,
-    routed: Experts,
-    shared: Option<Mlp>,
-}
-
-impl Moe {
-    fn load(args: &Args, count: i32, weights: &mut Weights, prefix: &str) -> Result<Self> {
-        let (width, hidden) = (args.hidden_size, args.moe_intermediate_size);
-        let experts = format!("{prefix}.switch_mlp");
-        for name in ["gate_proj", "up_proj", "down_proj"] {
-            weights.stack(&format!("{experts}.{name}"), count, |e| format!("{prefix}.experts.{e}.{name}"))?;
-        }
-        let mut load_shared = |count: i32| {
-            let name = format!("{prefix}.shared_experts");
-            Mlp::load(weights, &name, width, count * hidden, false, Activation::Silu)
-        };
-        Ok(Moe {
-            shared: args.n_shared_experts.map(&mut load_shared).transpose()?,
-            router: Linear::load(weights, &format!("{prefix}.gate"), width, count, false)?,
-            balance: weights.take_as_stored(&format!("{prefix}.gate.e_score_correction_bias"), &[count])?,
-            groups: args.n_group,
-            used_groups: args.topk_group,
-            used: args.num_experts_per_tok,
+/// The experts of a layer, which publishers store one by one.
+fn load_moe(args: &Args, count: i32, weights: &mut Weights, prefix: &str) -> Result<Moe> {
+    let (width, hidden) = (args.hidden_size, args.moe_intermediate_size);
+    let name = |part: &str| format!("{prefix}.{part}");
+    let names = ["gate_proj", "up_proj", "down_proj"];
+    Experts::stack(weights, &name("experts"), &name("switch_mlp"), count, names)?;
+    let mut load_shared = |count: i32| {
+        let hidden = count * hidden;
+        let mlp = Mlp::load(weights, &name("shared_experts"), width, hidden, false, Activation::Silu)?;
+        Ok::<_, Error>(SharedExpert { mlp, gate: None })
+    };
+    Ok(Moe {
+        shared: args.n_shared_experts.map(&mut load_shared).transpose()?,
+        router: Linear::load_dense(weights, &name("gate"), width, count)?,
+        experts: Experts::load(
+            weights,
+            &name("switch_mlp"),
+            count,
+            [width, hidden],
+            false,
+            Activation::Silu,
+        )?,
+        used: args.num_experts_per_tok,
+        routing: Routing::Balanced(Balanced {
+            bias: weights.take_as_stored(&name("gate.e_score_correction_bias"), &[count])?,
+            groups: [args.n_group, args.topk_group],
             normalise: args.norm_topk_prob && args.num_experts_per_tok > 1,
             scale: args.routed_scaling_factor,
-            routed: Experts::load(weights, &experts, count, [width, hidden], false, Activation::Silu)?,
-        })
-    }
-
-    /// Scores `[batch, length, experts]` with those of the lesser groups set to 0. A group is as good as
-    /// its two best experts together.
-    fn keep_best_groups(&self, scores: &Array) -> Result<Array> {
-        let dropped = self.groups - self.used_groups;
-        if dropped == 0 {
-            return Ok(scores.clone());
-        }
-        let grouped = ops::reshape(scores, &[scores.dim(0), scores.dim(1), self.groups, -1])?;
-        let (_, best) = ops::top_k(&grouped, 2)?;
-        let worst = ops::argpartition(&ops::sum(&best, -1, true)?, dropped - 1, -2)?;
-        let worst = ops::slice(&worst, 2, 0, dropped)?;
-        let kept = ops::put_along_axis(&grouped, &worst, &Array::scalar(0.0)?, -2)?;
-        ops::flatten(&kept, -2, -1)
-    }
-}
-
-impl Module for Moe {
-    fn forward(&self, x: &Array) -> Result<Array> {
-        let logits = self.router.forward(x)?;
-        let scores = ops::sigmoid(&ops::astype(&logits, Dtype::F32)?)?;
-        let ranked = self.keep_best_groups(&ops::add(&scores, &self.balance)?)?;
-        let (indices, _) = ops::top_k_negated(&ranked, self.used)?;
-        let mut weights = ops::take_along_axis(&scores, &indices, -1)?;
-        if self.normalise {
-            weights = ops::divide(&weights, &ops::sum(&weights, -1, true)?)?;
-        }
-        weights = ops::scale(&weights, self.scale)?;
-        let routed = weighted_sum(&self.routed.forward(x, &indices)?, &weights)?;
-        match &self.shared {
-            Some(shared) => ops::add(&routed, &shared.forward(x)?),
-            None => Ok(routed),
-        }
-    }
-}
-
-struct Layer {
-    attention_norm: RmsNorm,
-    attention: LatentAttention,
-    mlp_norm: RmsNorm,
-    mlp: Box<dyn Module>,
-}
-
-impl Block for Layer {
-    fn forward(&self, x: &Array, _: &Masks, cache: &mut Cache) -> Result<Array> {
-        let h = ops::add(x, &self.attention.forward(&self.attention_norm.forward(x)?, cache)?)?;
-        ops::add(&h, &self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
-    }
-
-    fn new_cache(&self) -> Cache {
-        Cache::full()
-    }
+        }),
+        top_k: ops::top_k_negated,
+    })
 }
 
 /// Loads a `deepseek_v3` or `kimi_k2` checkpoint. Layers behind the last, which predict further tokens,
@@ -261,16 +204,16 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
             .n_routed_experts
             .filter(|_| layer >= args.first_k_dense_replace && layer % args.moe_layer_freq == 0);
         let mlp: Box<dyn Module> = match routed {
-            Some(count) => Box::new(Moe::load(&args, count, weights, &name)?),
+            Some(count) => Box::new(load_moe(&args, count, weights, &name)?),
             None => {
                 let hidden = args.intermediate_size;
                 Box::new(Mlp::load(weights, &name, width, hidden, false, Activation::Silu)?)
             }
         };
         let mut norm = |name: &str| RmsNorm::load(weights, &format!("{prefix}.{name}"), width, eps);
-        let (attention_norm, mlp_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
+        let norms = [norm("input_layernorm")?, norm("post_attention_layernorm")?];
         let attention = LatentAttention::load(weights, &format!("{prefix}.self_attn"), attention.clone())?;
-        Ok(Layer { attention_norm, attention, mlp_norm, mlp })
+        Ok(PreNorm::new(norms, Box::new(attention), mlp))
     })?;
     Ok(Box::new(decoder))
 }

@@ -3,8 +3,8 @@
 //! other layer see the last 4096 positions only. Like mlx-lm, this lets all layers see all, which is
 //! the same up to that length.
 
-use super::decoder::Decoder;
-use super::sandwich::{Sandwich, SandwichNorms};
+use super::parts::decoder::Decoder;
+use super::parts::sandwich::{Sandwich, SandwichNorms};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, Weights};

@@ -2,8 +2,8 @@
 //! base, every `sliding_window_pattern`th layer global; norms before and after each block, stored
 //! as `weight - 1`; embeddings scaled by the root of their width.
 
-use super::decoder::Decoder;
-use super::sandwich::{Sandwich, SandwichNorms};
+use super::parts::decoder::Decoder;
+use super::parts::sandwich::{Sandwich, SandwichNorms};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
@@ -28,6 +28,18 @@ struct Args {
     sliding_window: i32,
     sliding_window_pattern: i32,
     max_position_embeddings: i32,
+    /// Which layers slide, where newer configs list them.
+    layer_types: Option<Vec<String>>,
+    /// The rotary settings in newer configs.
+    rope_parameters: Option<RopeParameters>,
+}
+
+/// Rotary settings of each kind of layer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RopeParameters {
+    pub sliding_attention: RopeScaling,
+    pub full_attention: RopeScaling,
 }
 
 impl Default for Args {
@@ -49,13 +61,31 @@ impl Default for Args {
             sliding_window: 512,
             sliding_window_pattern: 6,
             max_position_embeddings: 32_768,
+            layer_types: None,
+            rope_parameters: None,
         }
     }
 }
 
 impl Args {
-    fn is_global(&self, layer: i32) -> bool {
-        (layer + 1) % self.sliding_window_pattern == 0
+    /// The window of each layer.
+    fn windows(&self, config: &Config) -> Result<Vec<Option<i32>>> {
+        let (types, window) = (self.layer_types.as_deref(), Some(self.sliding_window));
+        let slides = |layer: i32| (layer + 1) % self.sliding_window_pattern != 0;
+        config.windows(types, self.num_hidden_layers, window, slides)
+    }
+
+    fn rope(&self, slides: bool) -> Result<Rope> {
+        let (theta, scaling) = match slides {
+            true => (self.rope_local_base_freq, None),
+            false => (self.rope_theta, self.rope_scaling.as_ref()),
+        };
+        let newer = self.rope_parameters.as_ref().map(|parameters| match slides {
+            true => &parameters.sliding_attention,
+            false => &parameters.full_attention,
+        });
+        let theta = newer.and_then(|parameters| parameters.rope_theta).unwrap_or(theta);
+        Rope::new(self.head_dim, theta, false, newer.or(scaling), self.max_position_embeddings)
     }
 
     fn dims(&self) -> Dims {
@@ -71,19 +101,13 @@ impl Args {
     }
 }
 
-fn layer(args: &Args, index: i32, weights: &mut Weights, prefix: &str) -> Result<Sandwich> {
-    let (context, global) = (args.max_position_embeddings, args.is_global(index));
-    let rope = if global {
-        Rope::new(args.head_dim, args.rope_theta, false, args.rope_scaling.as_ref(), context)?
-    } else {
-        Rope::new(args.head_dim, args.rope_local_base_freq, false, None, context)?
-    };
+fn layer(args: &Args, window: Option<i32>, weights: &mut Weights, prefix: &str) -> Result<Sandwich> {
     let (width, hidden, eps) = (args.hidden_size, args.intermediate_size, args.rms_norm_eps);
     let spec = AttentionSpec {
         scale: args.query_pre_attn_scalar.powf(-0.5),
         norms: QkNorms::PerHeadOffset(eps),
-        window: (!global).then_some(args.sliding_window),
-        ..args.dims().attention(Some(rope))
+        window,
+        ..args.dims().attention(Some(args.rope(window.is_some())?))
     };
     let mlp = Mlp::load(weights, &format!("{prefix}.mlp"), width, hidden, false, Activation::GeluTanh)?;
     let mut layer = Sandwich::load(weights, prefix, SandwichNorms::gemma(eps), spec, mlp)?;
@@ -111,10 +135,11 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     ])?;
     let dims = args.dims();
     config.check_dims(&dims, args.intermediate_size)?;
+    let windows = args.windows(config)?;
     let norm = RmsNorm::load_offset(weights, "model.norm", args.hidden_size, args.rms_norm_eps)?;
     let tied = !weights.has("lm_head.weight");
     let mut decoder = Decoder::load(weights, dims, tied, norm, |weights, index, prefix| {
-        layer(&args, index, weights, prefix)
+        layer(&args, windows[index as usize], weights, prefix)
     })?;
     // Gemma was trained with the factor rounded to bfloat16.
     let scale = Array::scalar((args.hidden_size as f32).sqrt())?;
@@ -130,14 +155,18 @@ pub(super) fn load_multimodal(config: &Config, weights: &mut Weights) -> Result<
 }
 
 /// A multimodal Gemma's `text_config`, with what stands outside it, and for what equals the first
-/// published model and is left out, that one's vocabulary and key-value heads.
+/// published models and is left out, their context, and the first one's vocabulary and key-value heads.
 pub(super) fn text_config(config: &Config, [vocabulary, kv_heads]: [i32; 2]) -> Result<Config> {
     let mut text = config.nested("text_config")?;
     if let Some(outside) = config.get("vocab_size") {
         text = text.with("vocab_size", outside.clone());
     }
-    let defaults =
-        [("vocab_size", vocabulary), ("num_attention_heads", 8), ("num_key_value_heads", kv_heads)];
+    let defaults = [
+        ("vocab_size", vocabulary),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", kv_heads),
+        ("max_position_embeddings", 131_072),
+    ];
     for (key, default) in defaults {
         if text.get(key).is_none() {
             text = text.with(key, default.into());

@@ -1,8 +1,8 @@
 //! GLM-4 of April 2025 (GLM Team, Zeng et al. 2024): norms before and after each part, rotary positions
 //! on a part of each head, gate and up projection in one matrix.
 
-use super::decoder::Decoder;
-use super::sandwich::{Sandwich, SandwichNorms};
+use super::parts::decoder::Decoder;
+use super::parts::sandwich::{Sandwich, SandwichNorms};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, Weights};

@@ -1,11 +1,11 @@
 //! gpt-oss (OpenAI 2025): experts with biases, stored in 4-bit floats, and a clipped activation;
 //! attention with biases and a learned sink for every head, every second layer with a short window.
 
-use super::decoder::Decoder;
-use super::moe::{Moe, Routing};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::moe::{Moe, Routing};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mlx::{Dtype, ops};
 use crate::nn::{Activation, AttentionSpec, Experts, Linear, RmsNorm, Rope, RopeScaling, Weights};
 use serde::Deserialize;
@@ -72,27 +72,13 @@ impl Args {
         config.check_experts(
             ("num_local_experts", self.num_local_experts),
             ("num_experts_per_tok", self.num_experts_per_tok),
-        )?;
-        let Some(types) = &self.layer_types else { return Ok(()) };
-        if types.len() != self.num_hidden_layers as usize {
-            let expected = format!("{} names, found {}", self.num_hidden_layers, types.len());
-            return Err(config.bad("layer_types", expected));
-        }
-        match types.iter().find(|kind| !["sliding_attention", "full_attention"].contains(&kind.as_str())) {
-            None => Ok(()),
-            Some(kind) => Err(Error::Unsupported(format!(
-                "{}: `layer_types`: \"{kind}\"; known are sliding_attention, full_attention",
-                config.file().display()
-            ))),
-        }
+        )
     }
 
-    fn window(&self, layer: i32) -> Option<i32> {
-        let slides = match &self.layer_types {
-            Some(types) => types[layer as usize] == "sliding_attention",
-            None => layer % 2 == 0,
-        };
-        slides.then_some(self.sliding_window)
+    /// The window of each layer.
+    fn windows(&self, config: &Config) -> Result<Vec<Option<i32>>> {
+        let (types, window) = (self.layer_types.as_deref(), Some(self.sliding_window));
+        config.windows(types, self.num_hidden_layers, window, |layer| layer % 2 == 0)
     }
 }
 
@@ -137,6 +123,7 @@ fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
         used: args.num_experts_per_tok,
         routing: Routing::SoftmaxOfChosen,
         top_k: ops::top_k,
+        shared: None,
     })
 }
 
@@ -144,15 +131,17 @@ fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
 pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Model>> {
     let args: Args = config.args()?;
     args.check(config)?;
+    let windows = args.windows(config)?;
     let (dims, eps) = (args.dims(), args.rms_norm_eps);
     let (theta, scaling) = config.rope(args.rope_theta, args.rope_scaling.clone())?;
     let theta = theta.unwrap_or(150_000.0);
     let rope = Rope::new(dims.head_dim, theta, false, scaling.as_ref(), dims.context_length)?;
     let spec = AttentionSpec { qkv_bias: true, output_bias: true, sinks: true, ..dims.attention(Some(rope)) };
+    weights.keep_precise(&["router"]);
     let norm = RmsNorm::load(weights, "model.norm", dims.hidden_size, eps)?;
     let decoder = Decoder::load(weights, dims, false, norm, |weights, layer, prefix| {
         let moe = load_moe(&args, weights, &format!("{prefix}.mlp"))?;
-        let spec = AttentionSpec { window: args.window(layer), ..spec.clone() };
+        let spec = AttentionSpec { window: windows[layer as usize], ..spec.clone() };
         PreNorm::load(weights, prefix, spec, eps, moe)
     })?;
     Ok(Box::new(decoder))

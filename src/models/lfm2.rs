@@ -1,8 +1,8 @@
 //! LFM2 (Liquid AI 2025): most layers are short convolutions between two gates computed from the input,
 //! the others attention with norms on every query and key head.
 
-use super::decoder::{Block, Decoder};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::{Block, Decoder};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
@@ -96,13 +96,14 @@ impl Block for GatedConv {
     }
 }
 
-/// The publisher's names to those that the other families have.
-fn rename(name: &str) -> String {
-    name.replace(".self_attn.out_proj.", ".self_attn.o_proj.")
-        .replace("_layernorm.", "_norm.")
-        .replace(".feed_forward.w1.", ".feed_forward.gate_proj.")
-        .replace(".feed_forward.w3.", ".feed_forward.up_proj.")
-        .replace(".feed_forward.w2.", ".feed_forward.down_proj.")
+/// The names that other families have to those of this one.
+fn own_name(name: &str) -> String {
+    name.replace(".self_attn.o_proj", ".self_attn.out_proj")
+        .replace(".self_attn.q_norm", ".self_attn.q_layernorm")
+        .replace(".self_attn.k_norm", ".self_attn.k_layernorm")
+        .replace(".feed_forward.gate_proj", ".feed_forward.w1")
+        .replace(".feed_forward.up_proj", ".feed_forward.w3")
+        .replace(".feed_forward.down_proj", ".feed_forward.w2")
 }
 
 /// Loads an `lfm2` checkpoint.
@@ -129,7 +130,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     let (width, eps) = (dims.hidden_size, args.norm_eps);
     let spec = AttentionSpec { norms: QkNorms::PerHead(eps), ..dims.attention(Some(rope)) };
 
-    weights.rename(rename);
+    weights.set_names(own_name);
     let norm = RmsNorm::load(weights, "model.embedding_norm", width, eps)?;
     let decoder = Decoder::load(weights, dims, true, norm, |weights, index, prefix| {
         let mut norm = |name: &str| RmsNorm::load(weights, &format!("{prefix}.{name}"), width, eps);

@@ -1,8 +1,8 @@
 //! Mixtral (Jiang et al. 2024): Mistral with experts in every layer.
 
-use super::decoder::Decoder;
-use super::moe::{Moe, Routing};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::moe::{Moe, Routing};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::ops;
@@ -52,10 +52,7 @@ impl Default for Args {
 fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
     let (width, count) = (args.hidden_size, args.num_local_experts);
     let experts = format!("{prefix}.switch_mlp");
-    for (published, name) in [("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")] {
-        weights
-            .stack(&format!("{experts}.{name}"), count, |e| format!("{prefix}.experts.{e}.{published}"))?;
-    }
+    Experts::stack(weights, &format!("{prefix}.experts"), &experts, count, ["w1", "w3", "w2"])?;
     let shape = [width, args.intermediate_size];
     Ok(Moe {
         router: Linear::load(weights, &format!("{prefix}.gate"), width, count, false)?,
@@ -63,6 +60,7 @@ fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
         used: args.num_experts_per_tok,
         routing: Routing::SoftmaxOfChosen,
         top_k: ops::top_k_negated,
+        shared: None,
     })
 }
 

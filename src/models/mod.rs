@@ -1,40 +1,34 @@
-//! The model architectures, one file each, and the registry that finds them by `model_type`.
+//! The model architectures, one file each, and the registry that finds them by `model_type`. What several
+//! of them are made of lies in `parts`.
 //!
-//! To add one: write its file (arguments from config.json, a struct, `forward`) and its line in
-//! [`REGISTRY`].
+//! To add one: write its file (arguments from config.json, and the blocks that are its own) and its line
+//! in [`REGISTRY`].
 
 mod cohere2;
 mod config;
-mod decoder;
 mod deepseek_v3;
-mod gated_delta_net;
 mod gemma2;
 mod gemma3;
 mod gemma4;
 mod glm4;
 mod gpt_oss;
 mod granite;
-mod latent_attention;
 mod lfm2;
 mod llama;
 mod ministral3;
 mod mistral3;
 mod mixtral;
-mod moe;
 mod olmo2;
 mod olmo3;
+mod parts;
 mod phi3;
-mod post_norm;
-mod pre_norm;
-mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
-mod sandwich;
 mod smollm3;
 
-pub use config::Config;
+pub use config::{Config, MAX_SIZE};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
@@ -108,6 +102,9 @@ pub const REGISTRY: &[(&str, Load)] = &[
     ("qwen3_moe", qwen3_moe::load),
     ("smollm3", smollm3::load),
 ];
+
+/// Those that are published in 8-bit floats with scales, and make 16-bit ones of them.
+const DEQUANTIZES_FP8: [&str; 4] = ["deepseek_v3", "kimi_k2", "ministral3", "mistral3"];
 
 /// How to load a `model_type`.
 pub fn find(config: &Config) -> Result<Load> {

@@ -1,8 +1,8 @@
 //! Phi 3 and Phi 4 (Abdin et al. 2024): Llama with q, k and v in one matrix, gate and up in another,
 //! and LongRoPE, which may turn a part of each head only.
 
-use super::decoder::Decoder;
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::nn::{Activation, AttentionSpec, Mlp, RmsNorm, Rope, RopeScaling, Weights};
@@ -60,7 +60,8 @@ fn rope(config: &Config, args: &Args, dims: &Dims) -> Result<Rope> {
         let expected = format!("a factor that makes an even number of {}, at most 1", dims.head_dim);
         return Err(config.bad("partial_rotary_factor", expected));
     }
-    // Phi keeps the original context beside the scaling.
+    // Of other kinds than longrope and linear mlx-lm warns and drops them; here they hold as config.json
+    // has them. Phi keeps the original context beside the scaling.
     if let Some(scaling) = &mut scaling {
         let nested = scaling.original_max_position_embeddings;
         scaling.original_max_position_embeddings =

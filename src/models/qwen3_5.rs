@@ -2,15 +2,16 @@
 //! fixed size, every `full_attention_interval`th is attention whose output is gated
 //! and whose heads turn in a part of their dimensions. Dense, or with experts beside a shared one.
 
-use super::decoder::{Block, Decoder};
-use super::gated_delta_net::{GatedDeltaNet, GatedDeltaSpec};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::{Block, Decoder};
+use super::parts::gated_delta_net::{GatedDeltaNet, GatedDeltaSpec};
+use super::parts::moe::{Moe, Routing, SharedExpert};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
-use crate::mlx::{Array, ops};
+use crate::mlx::ops;
 use crate::nn::{
     Activation, Attention, AttentionSpec, Experts, Linear, Mlp, Module, QkNorms, RmsNorm, Rope, RopeScaling,
-    Weights, weighted_sum,
+    Weights,
 };
 use serde::Deserialize;
 
@@ -98,21 +99,15 @@ impl Args {
             context_length: self.max_position_embeddings,
         };
         config.check_dims(&dims, self.intermediate_size)?;
-        config.check_sizes(&[
-            ("num_attention_heads * head_dim", dims.num_heads.saturating_mul(dims.head_dim)),
-            ("full_attention_interval", self.full_attention_interval),
-        ])?;
+        config.check_sizes(&[("full_attention_interval", self.full_attention_interval)])?;
         self.delta_net().check(config)?;
         if self.num_experts > 0 {
             config.check_sizes(&[
-                ("num_experts", self.num_experts),
-                ("num_experts_per_tok", self.num_experts_per_tok),
                 ("moe_intermediate_size", self.moe_intermediate_size),
                 ("shared_expert_intermediate_size", self.shared_expert_intermediate_size),
             ])?;
-            if self.num_experts_per_tok > self.num_experts {
-                return Err(config.bad("num_experts_per_tok", "at most `num_experts`"));
-            }
+            let used = ("num_experts_per_tok", self.num_experts_per_tok);
+            config.check_experts(("num_experts", self.num_experts), used)?;
         }
         Ok(dims)
     }
@@ -129,44 +124,25 @@ impl Args {
     }
 }
 
-/// Experts chosen by a softmax, and one that every token uses, behind a gate.
-struct SharedExpertMoe {
-    router: Linear,
-    experts: Experts,
-    shared: Mlp,
-    shared_gate: Linear,
-    used: i32,
-    normalise: bool,
-}
-
-impl SharedExpertMoe {
-    fn load(weights: &mut Weights, prefix: &str, args: &Args) -> Result<Self> {
-        let (width, count) = (args.hidden_size, args.num_experts);
-        let name = |part: &str| format!("{prefix}.{part}");
-        let (hidden, shared) = (args.moe_intermediate_size, args.shared_expert_intermediate_size);
-        let silu = Activation::Silu;
-        Ok(SharedExpertMoe {
-            router: Linear::load(weights, &name("gate"), width, count, false)?,
-            experts: Experts::load(weights, &name("switch_mlp"), count, [width, hidden], false, silu)?,
-            shared: Mlp::load(weights, &name("shared_expert"), width, shared, false, silu)?,
-            shared_gate: Linear::load(weights, &name("shared_expert_gate"), width, 1, false)?,
-            used: args.num_experts_per_tok,
-            normalise: args.norm_topk_prob,
-        })
-    }
-}
-
-impl Module for SharedExpertMoe {
-    fn forward(&self, x: &Array) -> Result<Array> {
-        let shares = ops::softmax(&self.router.forward(x)?, -1, true)?;
-        let (indices, mut shares) = ops::top_k(&shares, self.used)?;
-        if self.normalise {
-            shares = ops::divide(&shares, &ops::sum(&shares, -1, true)?)?;
-        }
-        let chosen = weighted_sum(&self.experts.forward(x, &indices)?, &shares)?;
-        let gate = ops::sigmoid(&self.shared_gate.forward(x)?)?;
-        ops::add(&chosen, &ops::multiply(&gate, &self.shared.forward(x)?)?)
-    }
+/// Experts chosen by a softmax, and one that every token uses, behind a gate. Publishers store the gates and
+/// ups of all in one tensor.
+fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
+    let (width, count) = (args.hidden_size, args.num_experts);
+    let (hidden, shared) = (args.moe_intermediate_size, args.shared_expert_intermediate_size);
+    let name = |part: &str| format!("{prefix}.{part}");
+    let silu = Activation::Silu;
+    Experts::split(weights, &name("experts"), &name("switch_mlp"), [count, hidden, width])?;
+    Ok(Moe {
+        router: Linear::load(weights, &name("gate"), width, count, false)?,
+        experts: Experts::load(weights, &name("switch_mlp"), count, [width, hidden], false, silu)?,
+        used: args.num_experts_per_tok,
+        routing: Routing::Softmax { normalise: args.norm_topk_prob },
+        top_k: ops::top_k,
+        shared: Some(SharedExpert {
+            mlp: Mlp::load(weights, &name("shared_expert"), width, shared, false, silu)?,
+            gate: Some(Linear::load(weights, &name("shared_expert_gate"), width, 1, false)?),
+        }),
+    })
 }
 
 /// The publisher's names to mlx-lm's; those of the text part alone are known too.
@@ -181,35 +157,16 @@ fn rename(name: &str) -> String {
     }
 }
 
-/// Whether the publisher wrote the checkpoint: kernels, of which layer 0 has one, lie otherwise than
+/// Whether the publisher wrote the checkpoint: kernels, of which most layers have one, lie otherwise than
 /// mlx-lm's.
-fn is_published(weights: &mut Weights) -> Result<bool> {
-    let mut published = false;
-    weights.map("model.layers.0.linear_attn.conv1d.weight", |kernel| {
-        published = kernel.shape().last() != Some(&1);
-        Ok(kernel)
-    })?;
-    Ok(published)
+fn is_published(weights: &Weights) -> bool {
+    let kernels = weights.names_ending("conv1d.weight");
+    kernels.iter().any(|name| weights.shape(name).is_some_and(|shape| shape.last() != Some(&1)))
 }
 
 /// A norm that the publisher stores as `weight - 1`.
 fn add_one(weights: &mut Weights, name: &str) -> Result<()> {
     weights.map(&format!("{name}.weight"), |weight| ops::add(&weight, &ops::constant(1.0, &weight)?))
-}
-
-/// The experts' gate and up, which publishers store as one tensor, become two.
-fn split_experts(weights: &mut Weights, prefix: &str, hidden: i32) -> Result<()> {
-    let (from, to) = (format!("{prefix}.experts"), format!("{prefix}.switch_mlp"));
-    if let Some((both, file)) = weights.remove(&format!("{from}.gate_up_proj")) {
-        let parts = ops::split(&both, &[hidden], -2)?;
-        for (name, part) in ["gate_proj", "up_proj"].iter().zip(parts) {
-            weights.insert(&format!("{to}.{name}.weight"), part, &file);
-        }
-    }
-    if let Some((down, file)) = weights.remove(&format!("{from}.down_proj")) {
-        weights.insert(&format!("{to}.down_proj.weight"), down, &file);
-    }
-    Ok(())
 }
 
 /// Loads a `qwen3_5` or `qwen3_5_moe` checkpoint: multimodal or text alone.
@@ -229,10 +186,11 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
 
     weights.rename(rename);
     weights.set_prefix("language_model.");
-    let published = is_published(weights)?;
+    let published = is_published(weights);
     if published {
         add_one(weights, "model.norm")?;
     }
+    weights.keep_precise(&["mlp.gate", "shared_expert_gate"]);
     let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
     let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, index, prefix| {
         let norms = ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"];
@@ -241,8 +199,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
         }
         let name = format!("{prefix}.mlp");
         let mlp: Box<dyn Module> = if args.num_experts > 0 {
-            split_experts(weights, &name, args.moe_intermediate_size)?;
-            Box::new(SharedExpertMoe::load(weights, &name, &args)?)
+            Box::new(load_moe(&args, weights, &name)?)
         } else {
             Box::new(Mlp::load(weights, &name, width, args.intermediate_size, false, Activation::Silu)?)
         };

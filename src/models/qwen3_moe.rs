@@ -1,8 +1,8 @@
 //! Qwen 3's mixtures of experts (Yang et al. 2025): Qwen 3 with experts in some or all layers.
 
-use super::decoder::Decoder;
-use super::moe::{Moe, Routing};
-use super::pre_norm::PreNorm;
+use super::parts::decoder::Decoder;
+use super::parts::moe::{Moe, Routing};
+use super::parts::pre_norm::PreNorm;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::ops;
@@ -69,9 +69,8 @@ impl Args {
 fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
     let (width, count) = (args.hidden_size, args.num_experts);
     let experts = format!("{prefix}.switch_mlp");
-    for name in ["gate_proj", "up_proj", "down_proj"] {
-        weights.stack(&format!("{experts}.{name}"), count, |e| format!("{prefix}.experts.{e}.{name}"))?;
-    }
+    let names = ["gate_proj", "up_proj", "down_proj"];
+    Experts::stack(weights, &format!("{prefix}.experts"), &experts, count, names)?;
     let shape = [width, args.moe_intermediate_size];
     Ok(Moe {
         router: Linear::load(weights, &format!("{prefix}.gate"), width, count, false)?,
@@ -79,6 +78,7 @@ fn load_moe(args: &Args, weights: &mut Weights, prefix: &str) -> Result<Moe> {
         used: args.num_experts_per_tok,
         routing: Routing::Softmax { normalise: args.norm_topk_prob },
         top_k: ops::top_k,
+        shared: None,
     })
 }
 
@@ -92,6 +92,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     let theta = theta.ok_or_else(|| config.bad("rope_theta", "a number"))?;
     let rope = Rope::new(dims.head_dim, theta, false, None, dims.context_length)?;
     let spec = AttentionSpec { norms: QkNorms::PerHead(eps), ..dims.attention(Some(rope)) };
+    weights.keep_precise(&["mlp.gate"]);
     let norm = RmsNorm::load(weights, "model.norm", width, eps)?;
     let decoder = Decoder::load(weights, dims, args.tie_word_embeddings, norm, |weights, layer, prefix| {
         let name = format!("{prefix}.mlp");

@@ -123,7 +123,8 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Takes `<prefix>.{q,k,v,o}_proj` (or `.qkv_proj` for the first three), `.{q,k}_norm` and `.sinks`, as the spec says.
+    /// Takes `<prefix>.{q,k,v,o}_proj` (or `.qkv_proj` for the first three), `.{q,k}_norm` and `.sinks`, as
+    /// the spec says.
     pub fn load(weights: &mut Weights, prefix: &str, spec: AttentionSpec) -> Result<Self> {
         let AttentionSpec { width, heads, kv_heads, head_dim, qkv_bias, output_bias, .. } = spec;
         let mut linear = |name: &str, input, output, bias| {

@@ -4,7 +4,7 @@ use super::{Module, Weights};
 use crate::error::Result;
 use crate::kernels;
 use crate::mlx::ops::{self, Quantized};
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Device, Dtype, thread_device};
 
 /// A weight matrix `[out, in]`, or one for each expert or head `[experts, out, in]`.
 #[derive(Debug)]
@@ -34,6 +34,12 @@ impl Matrix {
     pub(super) fn backward(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Dense { weight, .. } => ops::matmul(x, weight),
+            // MLX's CUDA backend has this product for some shapes only.
+            Matrix::Quantized { weight, dtype }
+                if cfg!(not(target_os = "macos")) && thread_device()? == Device::Gpu =>
+            {
+                ops::matmul(x, &ops::dequantize(weight, *dtype)?)
+            }
             Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, false),
         }
     }
@@ -77,6 +83,13 @@ impl Linear {
         let matrix = weights.take_matrix(prefix, &[output, input])?;
         let bias = if bias { Some(weights.take(&format!("{prefix}.bias"), &[output])?) } else { None };
         Ok(Linear { matrix, bias })
+    }
+
+    /// Takes `<prefix>.weight` of a layer that is never quantised and has no bias.
+    pub fn load_dense(weights: &mut Weights, prefix: &str, input: i32, output: i32) -> Result<Self> {
+        let weight = weights.take(&format!("{prefix}.weight"), &[output, input])?;
+        let dtype = weight.dtype();
+        Ok(Linear { matrix: Matrix::Dense { weight, dtype }, bias: None })
     }
 }
 

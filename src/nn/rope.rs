@@ -42,7 +42,34 @@ pub struct RopeScaling {
     pub rope_theta: Option<f32>,
 }
 
+/// Both names of those that have two.
+const KINDS: &[&str] = &[
+    "default",
+    "mrope",
+    "linear",
+    "dynamic",
+    "llama3",
+    "yarn",
+    "deepseek_yarn",
+    "telechat3-yarn",
+    "longrope",
+    "su",
+    "proportional",
+    "factors",
+];
+
 impl RopeScaling {
+    /// Whether it is of a known kind, which can be told before there are weights.
+    pub fn check_kind(&self) -> Result<()> {
+        match self.kind() {
+            kind if KINDS.contains(&kind) => Ok(()),
+            other => Err(Error::Unsupported(format!(
+                "config.json: `rope_scaling.rope_type` is \"{other}\"; known are {}",
+                KINDS.join(", ")
+            ))),
+        }
+    }
+
     fn kind(&self) -> &str {
         self.r#type.as_deref().or(self.rope_type.as_deref()).unwrap_or("default")
     }
@@ -77,6 +104,24 @@ pub struct Rope {
     scale: f32,
     /// Multiplies the turning dimensions.
     gain: f32,
+    dynamic: Option<Dynamic>,
+}
+
+/// A base that grows with the length, once that is beyond the context (NTK-aware scaling, bloc97 and
+/// emozilla 2023).
+#[derive(Debug, Clone, Copy)]
+struct Dynamic {
+    theta: f32,
+    factor: f32,
+    context: i32,
+}
+
+impl Dynamic {
+    fn base(self, dims: i32, length: i32) -> f32 {
+        let stretched = self.factor * length.max(self.context) as f32 / self.context as f32;
+        let exponent = dims as f32 / (dims - 2) as f32;
+        self.theta * (stretched - (self.factor - 1.0)).powf(exponent)
+    }
 }
 
 impl Rope {
@@ -90,8 +135,8 @@ impl Rope {
         scaling: Option<&RopeScaling>,
         context: i32,
     ) -> Result<Self> {
-        let plain =
-            Rope { dims, traditional, frequencies: RopeFrequencies::Base(theta), scale: 1.0, gain: 1.0 };
+        let frequencies = RopeFrequencies::Base(theta);
+        let plain = Rope { dims, traditional, frequencies, scale: 1.0, gain: 1.0, dynamic: None };
         let Some(scaling) = scaling else { return Ok(plain) };
         let table = |periods: Vec<f32>| {
             let table = Array::from_f32(&periods, &[periods.len() as i32])?;
@@ -100,8 +145,12 @@ impl Rope {
         match scaling.kind() {
             "default" | "mrope" => Ok(plain),
             "linear" => Ok(Rope { scale: 1.0 / scaling.required_factor()?, ..plain }),
+            "dynamic" if dims > 2 => {
+                let factor = scaling.required_factor()?;
+                Ok(Rope { dynamic: Some(Dynamic { theta, factor, context }), ..plain })
+            }
             "llama3" => Ok(Rope { frequencies: table(llama3_periods(dims, theta, scaling)?)?, ..plain }),
-            "yarn" | "deepseek_yarn" => {
+            "yarn" | "deepseek_yarn" | "telechat3-yarn" => {
                 let factor = scaling.required_factor()?;
                 let gain = yarn_mscale(factor, scaling.mscale.unwrap_or(1.0))
                     / yarn_mscale(factor, scaling.mscale_all_dim.unwrap_or(0.0));
@@ -117,10 +166,7 @@ impl Rope {
                 let scaled = periods(dims, theta).zip(factors).map(|(period, factor)| period * factor);
                 Ok(Rope { frequencies: table(scaled.collect())?, ..plain })
             }
-            other => Err(Error::Unsupported(format!(
-                "config.json: `rope_scaling.rope_type` is \"{other}\"; known are default, linear, llama3, yarn, \
-                 longrope, proportional"
-            ))),
+            _ => scaling.check_kind().and(Ok(plain)),
         }
     }
 
@@ -128,7 +174,10 @@ impl Rope {
     pub fn forward(&self, x: &Array, offset: i32) -> Result<Array> {
         let gained = if self.gain == 1.0 { None } else { Some(self.multiply_turning(x)?) };
         let x = gained.as_ref().unwrap_or(x);
-        ops::rope(x, self.dims, self.traditional, &self.frequencies, self.scale, offset)
+        let grown = |dynamic: Dynamic| RopeFrequencies::Base(dynamic.base(self.dims, offset + x.dim(-2)));
+        let grown = self.dynamic.map(grown);
+        let frequencies = grown.as_ref().unwrap_or(&self.frequencies);
+        ops::rope(x, self.dims, self.traditional, frequencies, self.scale, offset)
     }
 
     fn multiply_turning(&self, x: &Array) -> Result<Array> {

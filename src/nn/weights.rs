@@ -28,6 +28,7 @@ pub struct Weights {
     /// Matrices of two axes keep their own type whatever `dtype` says: our kernels read any.
     keep_matrices: bool,
     prefix: String,
+    names: Option<fn(&str) -> String>,
     taken: Taken,
 }
 
@@ -47,6 +48,8 @@ pub struct Taken {
     pub tensors: Vec<(String, Array)>,
     /// The names of those that are dense matrices, without their ".weight".
     pub matrices: HashSet<String>,
+    /// Endings of the names of matrices that keep 8 bits when the others get fewer.
+    pub precise: &'static [&'static str],
     /// What layers computed from their tensors and hold.
     pub derived: Vec<Array>,
     /// Parameters in them, counted before quantisation.
@@ -70,6 +73,7 @@ impl Weights {
             dtype,
             keep_matrices: false,
             prefix: String::new(),
+            names: None,
             taken: Taken::default(),
         }
     }
@@ -85,7 +89,14 @@ impl Weights {
         self.prefix = prefix.to_string();
     }
 
+    /// From here on a tensor that a layer asks for is looked up by the name that `names` returns, behind
+    /// the prefix. For families whose layers are the usual ones under other names.
+    pub fn set_names(&mut self, names: fn(&str) -> String) {
+        self.names = Some(names);
+    }
+
     fn full(&self, name: &str) -> String {
+        let name = self.names.map_or_else(|| name.to_string(), |names| names(name));
         format!("{}{name}", self.prefix)
     }
 
@@ -94,9 +105,9 @@ impl Weights {
         self.tensors.contains_key(&self.full(name))
     }
 
-    /// Whether the checkpoint has any tensor whose whole name begins so.
-    pub fn has_prefix(&self, prefix: &str) -> bool {
-        self.tensors.range(prefix.to_string()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[i32]> {
+        self.tensors.get(&self.full(name)).map(|(tensor, _)| tensor.shape())
     }
 
     /// Gives every tensor the name that `to` returns; the prefix plays no part. For families whose
@@ -289,7 +300,7 @@ impl Weights {
 
     fn fitting(&self, quantization: Quantization, full: &str, shape: &[i32]) -> Result<Quantization> {
         let columns = *shape.last().expect("a matrix");
-        if columns % quantization.group_size == 0 && columns % 32 == 0 {
+        if quantization.divides(columns) {
             return Ok(quantization);
         }
         Err(Error::BadModel(format!(
@@ -309,6 +320,12 @@ impl Weights {
     pub fn derived(&mut self, array: Array) -> Array {
         self.taken.derived.push(array.clone());
         array
+    }
+
+    /// Names matrices, by the endings of their names, that keep 8 bits when a conversion quantises the
+    /// others: small ones that much depends on.
+    pub fn keep_precise(&mut self, endings: &'static [&'static str]) {
+        self.taken.precise = endings;
     }
 
     /// Everything that was taken.

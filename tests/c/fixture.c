@@ -198,7 +198,7 @@ int32_t collect(void *user_data, const mlxrt_token *token) {
         return 0;
     }
     out->calls++;
-    out->broken += !is_utf8(token->text, token->text_len);
+    out->broken += token->struct_size != sizeof *token || !is_utf8(token->text, token->text_len);
     if (token->id >= 0 && out->id_count < sizeof out->ids / sizeof *out->ids) {
         out->ids[out->id_count++] = token->id;
     }

@@ -38,7 +38,7 @@ typedef struct answer {
     int32_t ids[2048];
     size_t id_count;
     size_t calls;
-    size_t broken;     // pieces that were not whole UTF-8
+    size_t broken;     // pieces that were not whole UTF-8, or had another size
     size_t stop_after; // calls after which the callback asks to stop, 0: never
 } answer;
 

@@ -94,7 +94,9 @@ TEST(load_options_out_of_range) {
     mlxrt_load_options device = {.struct_size = sizeof device, .device = 9};
     mlxrt_load_options dtype = {.struct_size = sizeof dtype, .dtype = -2};
     CHECK_FAILS(mlxrt_model_load(folder, strlen(folder), &device, &model), BAD_ARGUMENT, "device");
+    mlxrt_load_options reserved = {.struct_size = sizeof reserved, .reserved = 1};
     CHECK_FAILS(mlxrt_model_load(folder, strlen(folder), &dtype, &model), BAD_ARGUMENT, "dtype");
+    CHECK_FAILS(mlxrt_model_load(folder, strlen(folder), &reserved, &model), BAD_ARGUMENT, "reserved");
 }
 
 TEST(a_prompt_longer_than_the_context) {

@@ -123,6 +123,12 @@ TEST(json_that_is_none_or_of_another_kind) {
     CHECK_STATUS(render(shared_model(), NULL, 0, &chat), BAD_ARGUMENT);
 }
 
+TEST(what_is_reserved_must_be_zero) {
+    mlxrt_message message = {string("user"), string("Hello")};
+    mlxrt_chat_options chat = {.struct_size = sizeof chat, .reserved = 1};
+    CHECK_FAILS(render(shared_model(), &message, 1, &chat), BAD_ARGUMENT, "reserved");
+}
+
 // How many tokens the model reads.
 static uint32_t prompt_tokens(const char *content, int32_t plain_text) {
     mlxrt_message message = {string("user"), string(content)};
@@ -156,6 +162,7 @@ int main(void) {
     RUN(templates_see_tools_calls_and_variables);
     RUN(a_template_speaks_for_itself);
     RUN(json_that_is_none_or_of_another_kind);
+    RUN(what_is_reserved_must_be_zero);
     RUN(special_tokens_in_messages_can_stay_text);
     return end_of_tests();
 }

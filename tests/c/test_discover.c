@@ -15,7 +15,7 @@ typedef struct seen {
     int32_t answer;
     mlxrt_cancel *trigger;
     mlxrt_model_entry entry;
-    char path[PATH_MAX], id[256], model_type[64], quant_mode[64], problem[1024];
+    char path[PATH_MAX], id[256], architecture[64], quant_name[64], problem[1024];
 } seen;
 
 static void keep(char *to, size_t capacity, mlxrt_string from) {
@@ -28,8 +28,8 @@ static int32_t note(void *user_data, const mlxrt_model_entry *entry) {
     out->entry = *entry;
     keep(out->path, sizeof out->path, entry->path);
     keep(out->id, sizeof out->id, entry->id);
-    keep(out->model_type, sizeof out->model_type, entry->model_type);
-    keep(out->quant_mode, sizeof out->quant_mode, entry->quant_mode);
+    keep(out->architecture, sizeof out->architecture, entry->architecture);
+    keep(out->quant_name, sizeof out->quant_name, entry->quant_name);
     keep(out->problem, sizeof out->problem, entry->problem);
     if (out->trigger != NULL) {
         mlxrt_cancel_trigger(out->trigger);
@@ -46,8 +46,9 @@ TEST(a_model_and_what_is_told_of_it) {
     REQUIRE_OK(discover(copy_of_model(), NULL, &out));
     CHECK_INT(out.calls, 1);
     CHECK_INT(out.entry.struct_size, sizeof(mlxrt_model_entry));
-    CHECK(strcmp(out.model_type, "llama") == 0);
-    CHECK(strcmp(out.quant_mode, "affine") == 0);
+    CHECK(strcmp(out.architecture, "llama") == 0);
+    CHECK(strcmp(out.quant_name, "affine") == 0);
+    CHECK_INT(out.entry.quant_mode, MLXRT_QUANT_AFFINE);
     CHECK(strcmp(out.id, "") == 0);
     CHECK_INT(out.entry.status, MLXRT_STATUS_OK);
     CHECK_INT(out.entry.problem.len, 0);
@@ -161,7 +162,7 @@ TEST(a_download_that_cannot_be) {
     setenv("HF_ENDPOINT", "http://127.0.0.1:9", 1); // nobody listens there
     mlxrt_status status = mlxrt_model_load("org/other", 9, &options, &model);
     // Without and with Cargo feature `hub`.
-    CHECK(status == MLXRT_STATUS_UNSUPPORTED || status == MLXRT_STATUS_NOT_FOUND);
+    CHECK(status == MLXRT_STATUS_UNSUPPORTED || status == MLXRT_STATUS_NETWORK);
     CHECK_CONTAINS(mlxrt_error_message(), "org/other");
     CHECK(model == NULL);
 }

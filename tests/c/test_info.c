@@ -57,6 +57,23 @@ TEST(every_type_can_be_asked_for) {
     }
 }
 
+// Mapped weights are not counted: the system may take their memory back at any time.
+TEST(weights_in_memory_of_our_own) {
+    mlxrt_model *model = NULL;
+    mlxrt_model_desc desc = {.struct_size = sizeof desc};
+    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 12};
+    answer mapped = {0}, own = {0};
+    uint64_t active = 0;
+    CHECK_OK(ask(shared_model(), "What is the capital of France?", &options, &mapped, NULL));
+    REQUIRE_OK(load_with((mlxrt_load_options){.no_mmap = 1}, &model));
+    CHECK_OK(mlxrt_model_info(model, &desc));
+    CHECK_OK(mlxrt_memory_active(&active));
+    CHECK(active >= desc.weight_bytes);
+    CHECK_OK(ask(model, "What is the capital of France?", &options, &own, NULL));
+    CHECK(strcmp(mapped.text, own.text) == 0);
+    mlxrt_model_free(model);
+}
+
 TEST(a_shorter_context) {
     mlxrt_model *model = NULL;
     mlxrt_model_desc desc = {.struct_size = sizeof desc};
@@ -109,6 +126,7 @@ int main(void) {
     RUN(the_numbers_of_the_demo_model);
     RUN(device_and_type_are_those_in_use);
     RUN(every_type_can_be_asked_for);
+    RUN(weights_in_memory_of_our_own);
     RUN(a_shorter_context);
     RUN(progress_ends_at_the_total);
     RUN(progress_may_stop_loading);

@@ -2,6 +2,8 @@
 #include "fixture.h"
 #include "harness.h"
 
+#include <string.h>
+
 static uint64_t active(void) {
     uint64_t bytes = UINT64_MAX;
     CHECK_OK(mlxrt_memory_active(&bytes));
@@ -32,7 +34,8 @@ TEST(a_model_takes_its_weights_and_gives_them_back) {
     uint64_t before = active();
     mlxrt_model *model = NULL;
     mlxrt_model_desc desc = {.struct_size = sizeof desc};
-    REQUIRE_OK(load(model_folder(), &model));
+    mlxrt_load_options options = {.struct_size = sizeof options, .no_mmap = 1};
+    REQUIRE_OK(mlxrt_model_load(model_folder(), strlen(model_folder()), &options, &model));
     REQUIRE_OK(mlxrt_model_info(model, &desc));
     CHECK(active() >= before + desc.weight_bytes);
     mlxrt_model_free(model);

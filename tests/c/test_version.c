@@ -23,12 +23,13 @@ TEST(build_info_names_mlx_in_one_line) {
 TEST(every_status_has_its_name) {
     static const char *const names[] = {"OK",          "BAD_ARGUMENT",     "NOT_FOUND",     "BAD_MODEL",
                                         "UNSUPPORTED", "CONTEXT_FULL",     "OUT_OF_MEMORY", "CANCELLED",
-                                        "CLOSED",      "BUFFER_TOO_SMALL", "MLX",           "INTERNAL"};
+                                        "CLOSED",      "BUFFER_TOO_SMALL", "MLX",           "INTERNAL",
+                                        "IO",          "NETWORK"};
     for (int32_t i = 0; i < (int32_t)(sizeof names / sizeof *names); i++) {
         CHECK(strcmp(mlxrt_status_name(i), names[i]) == 0);
     }
     CHECK(strcmp(mlxrt_status_name(-1), "UNKNOWN") == 0);
-    CHECK(strcmp(mlxrt_status_name(12), "UNKNOWN") == 0);
+    CHECK(strcmp(mlxrt_status_name(14), "UNKNOWN") == 0);
     CHECK(strcmp(mlxrt_status_name(INT32_MAX), "UNKNOWN") == 0);
 }
 

@@ -4,8 +4,10 @@ rms_norm_eps is larger in the families' configs than in real models, so that a w
 logits.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -36,3 +38,17 @@ class Case:
     gemma: bool = False
     # mlx-lm's names and layouts to those of the publisher, so that renaming and splitting is tried.
     publish: Callable[[Tensors], Tensors] | None = None
+    # What the config.json that mlxrt reads has otherwise than mlx-lm's: keys that mlx-lm does not know.
+    says: Config = field(default_factory=dict)
+
+
+def merged(config: Config, says: Config) -> Config:
+    """`config` with what `says` has otherwise; None takes a key away."""
+    inner = {k: merged(config.get(k, {}), v) for k, v in says.items() if isinstance(v, dict)}
+    return {k: v for k, v in (config | says | inner).items() if k not in says or v is not None}
+
+
+def rewrite(file: Path, says: Config) -> None:
+    """Makes a config.json say something else."""
+    config = merged(json.loads(file.read_text()), says)
+    file.write_text(json.dumps(config, indent=2) + "\n")

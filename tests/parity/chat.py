@@ -6,11 +6,13 @@ The file is one JSON object:
     date        the day on which it was made: some templates write it
     chats       [{template_file, template or model: true, special_tokens, messages, tools, variables,
                   add_generation_prompt, and either text or error with error_type}]
+Beside it, in the folder "saved", lies a tokenizer with two templates.
 """
 
 import argparse
 import datetime
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,13 @@ def token_text(value: str | dict) -> str:
     return value if isinstance(value, str) else value["content"]
 
 
+def save_two_templates(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer = bare_tokenizer()
+    tokenizer.chat_template = {"default": "without", "tool_use": "with tools"}
+    tokenizer.save_pretrained(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Expectations from Hugging Face's renderer.")
     parser.add_argument("out", type=Path)
@@ -143,6 +152,7 @@ def main() -> None:
         "chats": model_chats(options.model) + snippet_chats() + template_chats(options.templates),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_two_templates(options.out.parent / "saved")
     options.out.write_text(json.dumps(result) + "\n")
 
 

@@ -31,6 +31,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 import byte_bpe
 import reference
+from case import Case as Plain
 from weights import random_weights, tie_gemma
 
 # Wide enough for blocks of 256.
@@ -240,7 +241,7 @@ def write_model(case: Case, seed: int, path: Path) -> Any:
 
     truth = []
     matrices = 0
-    for name, weight in random_weights(model, seed):
+    for name, weight in random_weights(model, Plain(case.name, config), seed):
         values = np.array(weight, dtype=np.float32)
         # Wide and tied, Gemma would repeat one token: the blocks are to outweigh the embedding.
         if gemma and name.endswith("embed_tokens.weight"):

@@ -110,7 +110,8 @@ def name_fp8(file: Path) -> None:
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     for name in [name.removesuffix("_scale_inv") for name in header if name.endswith("_scale_inv")]:
-        header[name]["dtype"] = "F8_E4M3"
+        if header[name]["dtype"] == "U8":
+            header[name]["dtype"] = "F8_E4M3"
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     file.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])

@@ -6,7 +6,7 @@ use super::reader::{Gguf, Tensor, Value};
 use super::weights;
 use crate::error::{Error, Result};
 use crate::mlx::ops::Quantization;
-use crate::models::Config;
+use crate::models::{Config, MAX_SIZE};
 use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
 
@@ -157,10 +157,9 @@ impl Keys<'_> {
 
     /// A size that layers are built from: a broken one must not become a huge allocation.
     fn optional_size(&self, key: &str) -> Result<Option<i32>> {
-        const MOST: i32 = 1 << 24;
         match self.optional_int(key)? {
-            Some(size) if !(1..=MOST).contains(&size) => {
-                Err(self.gguf.bad(&self.full(key), format!("a number from 1 to {MOST}, found {size}")))
+            Some(size) if !(1..=MAX_SIZE).contains(&size) => {
+                Err(self.gguf.bad(&self.full(key), format!("a number from 1 to {MAX_SIZE}, found {size}")))
             }
             size => Ok(size),
         }

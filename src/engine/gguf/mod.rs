@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Whether a path is a GGUF file, by name or by its first bytes.
-pub(super) fn is_gguf(path: &Path) -> bool {
+fn is_gguf(path: &Path) -> bool {
     let by_name = || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
     let by_magic = || {
         let mut magic = [0; 4];
@@ -42,8 +42,31 @@ const MAX_FILES: i32 = 99_999;
 /// An opened model.
 pub(super) struct Model {
     /// It has the metadata.
-    first: Mapped,
-    others: Vec<Mapped>,
+    first: Parsed,
+    others: Vec<Parsed>,
+}
+
+self_cell::self_cell!(
+    /// A file and what its header says, which is parsed once: names and texts lie in the file.
+    struct Parsed {
+        owner: Mapped,
+        #[covariant]
+        dependent: Gguf,
+    }
+);
+
+impl Parsed {
+    fn open(path: PathBuf) -> Result<Self> {
+        Parsed::try_new(Mapped::open(path)?, |mapped| Gguf::parse(&mapped.path, &mapped.map))
+    }
+
+    fn mapped(&self) -> &Mapped {
+        self.borrow_owner()
+    }
+
+    fn gguf(&self) -> &Gguf<'_> {
+        self.borrow_dependent()
+    }
 }
 
 struct Mapped {
@@ -62,10 +85,6 @@ impl Mapped {
         // the file in this moment the access faults; a model's files are not written while it is loaded.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::bad_file(&path, error))?;
         Ok(Mapped { path, file, map })
-    }
-
-    fn parse(&self) -> Result<Gguf<'_>> {
-        Gguf::parse(&self.path, &self.map)
     }
 
     /// A tensor's values. For small ones: they are read through the mapping.
@@ -92,39 +111,49 @@ impl Reading {
 impl Model {
     /// Opens the file, and the others of a split model, which must lie beside it.
     pub fn open(path: &Path) -> Result<Self> {
-        let first = Mapped::open(path.to_path_buf())?;
-        let gguf = first.parse()?;
-        let others = other_files(&gguf)?.into_iter().map(Mapped::open).collect::<Result<_>>()?;
+        let first = Parsed::open(path.to_path_buf())?;
+        let others = other_files(first.gguf())?.into_iter().map(Parsed::open).collect::<Result<_>>()?;
         Ok(Model { first, others })
+    }
+
+    /// Opens what is a GGUF file.
+    pub fn open_if(path: &Path) -> Result<Option<Self>> {
+        is_gguf(path).then(|| Self::open(path)).transpose()
     }
 
     /// The size of its files.
     pub fn bytes(&self) -> u64 {
-        self.files().map(|file| file.map.len() as u64).sum()
+        self.files().map(|file| file.mapped().map.len() as u64).sum()
     }
 
     /// What config.json would say.
     pub fn config(&self) -> Result<Config> {
-        let files = self.parse()?;
-        let tensors: Vec<_> = files.iter().flat_map(|gguf| gguf.tensors()).collect();
-        let mut factors = None;
-        for (gguf, file) in files.iter().zip(self.files()) {
-            if let Some(tensor) = gguf.tensors().iter().find(|tensor| tensor.name == config::ROPE_FACTORS) {
-                factors = Some(file.floats(tensor));
-            }
-        }
-        config::config(&self.first.parse()?, &tensors, factors)
+        let tensors: Vec<_> = self.files().flat_map(|file| file.gguf().tensors()).collect();
+        let factors = self.files().find_map(|file| {
+            let tensor = file.gguf().tensors().iter().find(|tensor| tensor.name == config::ROPE_FACTORS);
+            Some(file.mapped().floats(tensor?))
+        });
+        config::config(self.first.gguf(), &tensors, factors)
+    }
+
+    /// What the headers have that loading would refuse: tensors that the architecture does not know, and
+    /// tokenizers of other kinds.
+    pub fn check(&self) -> Result<()> {
+        let architecture = config::architecture(self.first.gguf())?;
+        self.files().try_for_each(|file| weights::parts(file.gguf(), architecture, Dtype::F32).map(drop))?;
+        tokenizer::check(self.first.gguf())
     }
 
     /// Its tensors by Hugging Face's names, not yet read. `dtype`: of all but packed weights; `None`: the
     /// file's own, or float16 for blocks of integers (bfloat16 for Gemma, which leaves float16's range).
     pub fn tensors(&self, dtype: Option<Dtype>) -> Result<(Tensors, Reading)> {
-        let files = self.parse()?;
-        let architecture = config::architecture(&self.first.parse()?)?;
-        let dtype = dtype.unwrap_or_else(|| weights::own_dtype(&files, architecture));
+        let architecture = config::architecture(self.first.gguf())?;
+        let all = self.files().flat_map(|file| file.gguf().tensors());
+        let dtype = dtype.unwrap_or_else(|| weights::own_dtype(all, architecture));
         let (mut tensors, mut reading) = (Tensors::new(), Reading::default());
-        for (gguf, mapped) in files.iter().zip(self.files()) {
-            let parts = weights::parts(gguf, architecture, dtype)?;
+        for file in self.files() {
+            let mapped = file.mapped();
+            let parts = weights::parts(file.gguf(), architecture, dtype)?;
             let file = mapped.file.try_clone().map_err(|error| Error::bad_file(&mapped.path, error))?;
             let converted = Arc::new(Converted::new(file, parts));
             for (name, array) in io::load_safetensors_from(converted.clone(), &mapped.path)? {
@@ -139,8 +168,8 @@ impl Model {
 
     /// Chat template, if there is one, and tokenizer.
     pub fn text(&self) -> Result<(Option<ChatTemplate>, Tokenizer)> {
-        let gguf = self.first.parse()?;
-        let tokenizer = tokenizer::tokenizer(&gguf)?;
+        let gguf = self.first.gguf();
+        let tokenizer = tokenizer::tokenizer(gguf)?;
         let template = match gguf.text("tokenizer.chat_template")? {
             None => None,
             Some(source) => Some(
@@ -151,11 +180,7 @@ impl Model {
         Ok((template, tokenizer))
     }
 
-    fn parse(&self) -> Result<Vec<Gguf<'_>>> {
-        self.files().map(Mapped::parse).collect()
-    }
-
-    fn files(&self) -> impl Iterator<Item = &Mapped> {
+    fn files(&self) -> impl Iterator<Item = &Parsed> {
         std::iter::once(&self.first).chain(&self.others)
     }
 }

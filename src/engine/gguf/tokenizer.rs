@@ -18,20 +18,8 @@ const BYTE: i128 = 6;
 
 /// Makes the tokenizer of a file.
 pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
-    const MODEL: &str = "tokenizer.ggml.model";
+    let recipe = recipe(gguf)?;
     let vocabulary = Vocabulary::read(gguf)?;
-    let recipe = match gguf.text(MODEL)? {
-        Some("gpt2") => byte_level(gguf)?,
-        Some("llama") if vocabulary.gemma => gemma(),
-        Some("llama") => sentence_piece(gguf)?,
-        Some(other) => {
-            return Err(Error::Unsupported(format!(
-                "{}: `{MODEL}` is \"{other}\"; known are gpt2, llama",
-                gguf.file().display()
-            )));
-        }
-        None => return Err(gguf.bad(MODEL, "a text")),
-    };
     let id = |key: &str| vocabulary.id(gguf, &format!("tokenizer.ggml.{key}"));
     let (bos, eos) = (id("bos_token_id")?, id("eos_token_id")?);
     let mut end_ids: Vec<_> = [eos, id("eot_token_id")?, id("eom_token_id")?].into_iter().flatten().collect();
@@ -73,6 +61,12 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
     Tokenizer::new(inner, roles.filter_map(token).collect(), end_ids.into_iter().map(|id| id as i32))
 }
 
+/// Whether the file has a tokenizer of a known kind. The vocabulary is not looked at.
+pub(super) fn check(gguf: &Gguf) -> Result<()> {
+    recipe(gguf)?;
+    gguf.get(TOKENS).map(drop).ok_or_else(|| gguf.bad(TOKENS, "a list of texts"))
+}
+
 /// Tokens that end a turn in some model, whatever the file's keys say: many files name only one of several.
 const TURN_ENDS: &[&str] = &[
     "<|eot_id|>",
@@ -85,23 +79,27 @@ const TURN_ENDS: &[&str] = &[
     "<｜end▁of▁sentence｜>",
 ];
 
+const TOKENS: &str = "tokenizer.ggml.tokens";
+
 /// The tokens with their kinds.
 struct Vocabulary<'a> {
     tokens: Vec<std::borrow::Cow<'a, str>>,
     kinds: Vec<i128>,
-    gemma: bool,
+}
+
+fn is_gemma(gguf: &Gguf) -> Result<bool> {
+    Ok(gguf.text("general.architecture")?.is_some_and(|name| name.starts_with("gemma")))
 }
 
 impl<'a> Vocabulary<'a> {
     fn read(gguf: &Gguf<'a>) -> Result<Self> {
-        const TOKENS: &str = "tokenizer.ggml.tokens";
         const KINDS: &str = "tokenizer.ggml.token_type";
         let tokens = gguf.texts(TOKENS)?.ok_or_else(|| gguf.bad(TOKENS, "a list of texts"))?;
         let kinds = gguf.ints(KINDS)?.unwrap_or_else(|| vec![1; tokens.len()]);
         if kinds.len() != tokens.len() {
             return Err(gguf.bad(KINDS, format!("as many as tokens, {}", tokens.len())));
         }
-        let gemma = gguf.text("general.architecture")?.is_some_and(|name| name.starts_with("gemma"));
+        let gemma = is_gemma(gguf)?;
         let tokens = tokens.into_iter().map(|token| match token {
             // llama.cpp's converter writes Gemma's runs of spaces as such; its merges know them as ▁.
             spaces if gemma && spaces.len() > 1 && spaces.bytes().all(|byte| byte == b' ') => {
@@ -109,7 +107,7 @@ impl<'a> Vocabulary<'a> {
             }
             token => token.into(),
         });
-        Ok(Vocabulary { tokens: tokens.collect(), kinds, gemma })
+        Ok(Vocabulary { tokens: tokens.collect(), kinds })
     }
 
     /// Ids, tokens and kinds, without what only fills the table up.
@@ -159,6 +157,20 @@ struct Recipe {
     add_bos: bool,
     /// Tokens are ranked by their place and not by their scores.
     ranked_by_id: bool,
+}
+
+fn recipe(gguf: &Gguf) -> Result<Recipe> {
+    const MODEL: &str = "tokenizer.ggml.model";
+    match gguf.text(MODEL)? {
+        Some("gpt2") => byte_level(gguf),
+        Some("llama") if is_gemma(gguf)? => Ok(gemma()),
+        Some("llama") => sentence_piece(gguf),
+        Some(other) => Err(Error::Unsupported(format!(
+            "{}: `{MODEL}` is \"{other}\"; known are gpt2, llama",
+            gguf.file().display()
+        ))),
+        None => Err(gguf.bad(MODEL, "a text")),
+    }
 }
 
 /// Byte-level BPE, of GPT-2 and most others.

@@ -37,8 +37,10 @@ pub(super) fn parts(gguf: &Gguf, architecture: &Architecture, dtype: Dtype) -> R
 
 /// What to compute in where nobody says: the type of most weights, or float16 where they are blocks of
 /// integers. bfloat16 for Gemma, whose values leave float16's range.
-pub(super) fn own_dtype(files: &[Gguf], architecture: &Architecture) -> Dtype {
-    let tensors = files.iter().flat_map(|gguf| gguf.tensors());
+pub(super) fn own_dtype<'a>(
+    tensors: impl Iterator<Item = &'a Tensor<'a>>,
+    architecture: &Architecture,
+) -> Dtype {
     let largest = tensors.max_by_key(|tensor| tensor.bytes);
     let blocks = if architecture.is_gemma() { Dtype::BF16 } else { Dtype::F16 };
     largest.and_then(|tensor| tensor.format.dtype).unwrap_or(blocks)

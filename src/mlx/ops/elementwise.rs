@@ -35,8 +35,6 @@ binary! {
     divide => mlx_divide;
     /// `a` to the power of `b`.
     power => mlx_power;
-    /// The larger of both.
-    maximum => mlx_maximum;
     /// The smaller of both.
     minimum => mlx_minimum;
     /// `log(exp(a) + exp(b))`.
@@ -64,10 +62,6 @@ unary! {
     log => mlx_log;
     /// `-a`.
     negative => mlx_negative;
-    /// Gauss's error function.
-    erf => mlx_erf;
-    /// `1 / sqrt(a)`.
-    rsqrt => mlx_rsqrt;
 }
 
 /// The same data with another element type.

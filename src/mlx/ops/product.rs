@@ -66,6 +66,12 @@ impl Quantization {
         known.then_some(Quantization { group_size, bits, mode })
     }
 
+    /// Whether rows of so many values can be stored so. (MLX quantises rows of half a 32 to NVFP4, but
+    /// does not dequantise them.)
+    pub fn divides(&self, columns: i32) -> bool {
+        columns % self.group_size == 0 && columns % 32 == 0
+    }
+
     /// The shapes of a matrix `[.., rows, columns]`'s packed values and of its scales.
     pub fn shapes(&self, shape: &[i32]) -> [Vec<i32>; 2] {
         let (columns, outer) = shape.split_last().expect("a matrix");

@@ -157,12 +157,6 @@ pub fn repeat(a: &Array, repeats: i32, axis: i32) -> Result<Array> {
     build(|out, s| unsafe { sys::mlx_repeat_axis(out, a.raw(), repeats, axis, s) })
 }
 
-/// The same values repeated to a larger shape.
-pub fn broadcast_to(a: &Array, shape: &[i32]) -> Result<Array> {
-    // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_broadcast_to(out, a.raw(), shape.as_ptr(), shape.len(), s) })
-}
-
 /// The same bytes read as another type; the last axis grows or shrinks with the size.
 pub fn view(a: &Array, dtype: Dtype) -> Result<Array> {
     let dtype = dtype.raw()?;

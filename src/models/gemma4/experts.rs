@@ -2,7 +2,7 @@
 
 use super::super::Config;
 use super::Args;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mlx::{Array, ops};
 use crate::nn::{Activation, Experts, Linear, Module, RmsNorm, Weights, weighted_sum};
 
@@ -17,24 +17,20 @@ pub(super) struct ExpertBlock {
 
 impl ExpertBlock {
     pub fn load(config: &Config, args: &Args, weights: &mut Weights, prefix: &str) -> Result<Self> {
-        let size = |key: &str, value: Option<i32>| {
-            let value = value.ok_or_else(|| config.bad(key, "a number"))?;
-            config.check_sizes(&[(key, value)]).map(|()| value)
-        };
+        let size = |key: &str, value: Option<i32>| value.ok_or_else(|| config.bad(key, "a number"));
         let count = size("num_experts", args.num_experts)?;
         let used = size("top_k_experts", args.top_k_experts)?;
         let hidden = size("moe_intermediate_size", args.moe_intermediate_size)?;
-        if used > count {
-            return Err(config.bad("top_k_experts", format!("at most `num_experts` ({count})")));
-        }
+        config.check_experts(("num_experts", count), ("top_k_experts", used))?;
+        config.check_sizes(&[("moe_intermediate_size", hidden)])?;
         let (width, eps) = (args.hidden_size, args.rms_norm_eps);
         let mut norm = |name: &str| RmsNorm::load(weights, &format!("{prefix}.{name}"), width, eps);
         let after_mlp_norm = norm("post_feedforward_layernorm_1")?;
         let before_norm = norm("pre_feedforward_layernorm_2")?;
         let after_norm = norm("post_feedforward_layernorm_2")?;
         let router = Router::load(weights, &format!("{prefix}.router"), [width, count, used], eps)?;
-        unpack_experts(weights, &format!("{prefix}.experts"))?;
-        let name = format!("{prefix}.experts.switch_glu");
+        let (published, name) = (format!("{prefix}.experts"), format!("{prefix}.experts.switch_glu"));
+        Experts::split(weights, &published, &name, [count, hidden, width])?;
         let experts = Experts::load(weights, &name, count, [width, hidden], false, Activation::GeluTanh)?;
         Ok(ExpertBlock { after_mlp_norm, before_norm, after_norm, router, experts })
     }
@@ -46,25 +42,6 @@ impl ExpertBlock {
         let mixed = self.after_norm.forward(&weighted_sum(&outputs, &shares)?)?;
         ops::add(&self.after_mlp_norm.forward(mapped)?, &mixed)
     }
-}
-
-/// The publisher's experts, gate and up in one tensor, become mlx-lm's.
-fn unpack_experts(weights: &mut Weights, prefix: &str) -> Result<()> {
-    if let Some((both, file)) = weights.remove(&format!("{prefix}.gate_up_proj")) {
-        let rows = both.shape().iter().rev().nth(1).copied().unwrap_or(0);
-        if both.shape().len() != 3 || rows % 2 != 0 {
-            let what = format!("tensor `{prefix}.gate_up_proj` has shape {:?}", both.shape());
-            return Err(Error::bad_file(&file, format!("{what}, expected [experts, 2 * hidden, width]")));
-        }
-        for (name, start) in [("gate", 0), ("up", rows / 2)] {
-            let part = ops::contiguous(&ops::slice(&both, 1, start, start + rows / 2)?)?;
-            weights.insert(&format!("{prefix}.switch_glu.{name}_proj.weight"), part, &file);
-        }
-    }
-    if let Some((down, file)) = weights.remove(&format!("{prefix}.down_proj")) {
-        weights.insert(&format!("{prefix}.switch_glu.down_proj.weight"), down, &file);
-    }
-    Ok(())
 }
 
 /// Chooses experts by the direction of a token's vector.

@@ -9,8 +9,8 @@ mod experts;
 mod layer;
 mod per_layer;
 
-use super::decoder::Decoder;
-use super::gemma3::text_config;
+use super::gemma3::{RopeParameters, text_config};
+use super::parts::decoder::Decoder;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
@@ -63,24 +63,15 @@ enum Kind {
     FullAttention,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RopeParameters {
-    sliding_attention: RopeScaling,
-    full_attention: RopeScaling,
-}
-
-impl RopeParameters {
-    /// What holds where config.json says nothing.
-    fn published() -> Self {
-        let full_attention = RopeScaling {
-            rope_type: Some("proportional".into()),
-            rope_theta: Some(1_000_000.0),
-            partial_rotary_factor: Some(0.25),
-            ..Default::default()
-        };
-        RopeParameters { full_attention, ..Default::default() }
-    }
+/// The rotary settings that hold where config.json has none.
+fn published_rope() -> RopeParameters {
+    let full_attention = RopeScaling {
+        rope_type: Some("proportional".into()),
+        rope_theta: Some(1_000_000.0),
+        partial_rotary_factor: Some(0.25),
+        ..Default::default()
+    };
+    RopeParameters { full_attention, ..Default::default() }
 }
 
 impl Default for Args {
@@ -173,7 +164,7 @@ impl Args {
 
     fn rope(&self, kind: Kind) -> Result<Rope> {
         let Dims { head_dim, context_length, .. } = self.dims_of(kind);
-        let published = RopeParameters::published();
+        let published = published_rope();
         let parameters = self.rope_parameters.as_ref().unwrap_or(&published);
         let parameters = match kind {
             Kind::SlidingAttention => &parameters.sliding_attention,
@@ -240,6 +231,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> Result<Box<dyn Mod
     let args: Args = config.args()?;
     args.check(config)?;
     let kinds = args.kinds(config)?;
+    weights.keep_precise(&["router.proj"]);
     let norm = RmsNorm::load(weights, "model.norm", args.hidden_size, args.rms_norm_eps)?;
     let per_layer_inputs =
         args.per_layer_width().map(|width| PerLayerInputs::load(weights, &args, width)).transpose()?;

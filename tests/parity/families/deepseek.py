@@ -116,9 +116,9 @@ YARN: Config = {
     "mscale_all_dim": 0.7,
     "original_max_position_embeddings": 512,
 }
-# Sizes that divide by 32, for quantised weights.
+# Sizes that divide by 32, for quantised weights; hidden_size by 64, for which a router would keep 8 bits.
 DEEPSEEK_V3_WIDE: Config = DEEPSEEK_V3 | {
-    "hidden_size": 96,
+    "hidden_size": 128,
     "intermediate_size": 160,
     "moe_intermediate_size": 64,
     "kv_lora_rank": 64,

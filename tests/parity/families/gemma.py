@@ -43,6 +43,16 @@ GEMMA3: Config = {
         "sliding_window_pattern": 3,
     },
 }
+# As transformers 5 writes it: rotary settings and kinds of layers one by one.
+OTHER_BASES: Config = {"rope_theta": 500000.0, "rope_local_base_freq": 5000.0}
+GEMMA3_OTHER_BASES: Config = GEMMA3 | {"text_config": GEMMA3["text_config"] | OTHER_BASES}
+NEWER: Config = {key: None for key in [*OTHER_BASES, "rope_scaling", "sliding_window_pattern"]} | {
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500000.0},
+    },
+    "layer_types": [f"{'full' if layer in (2, 5) else 'sliding'}_attention" for layer in range(7)],
+}
 
 CASES: list[Case] = [
     Case("gemma3-text-f32", GEMMA3_TEXT, gemma=True),
@@ -51,6 +61,7 @@ CASES: list[Case] = [
     Case("gemma3-text-4bit-bf16", GEMMA3_TEXT_WIDE, "bfloat16", bits=4, group=64, gemma=True),
     Case("gemma3-text-8bit-f32", GEMMA3_TEXT_WIDE, bits=8, group=32, gemma=True),
     Case("gemma3-f32", GEMMA3, gemma=True),
+    Case("gemma3-newer-f32", GEMMA3_OTHER_BASES, gemma=True, says={"text_config": NEWER}),
     Case("gemma3-bf16", GEMMA3, "bfloat16", gemma=True),
     Case("gemma3-f16", GEMMA3, "float16", gemma=True),
     Case("gemma3-4bit-f32", GEMMA3, bits=4, group=64, gemma=True),

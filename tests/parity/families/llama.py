@@ -39,6 +39,11 @@ CASES: list[Case] = [
         "llama-linear-rope-f32",
         LLAMA | {"num_key_value_heads": 4, "rope_scaling": {"type": "linear", "factor": 4.0}},
     ),
+    # The base grows once the length is beyond the context, which is shorter than the prompt.
+    Case(
+        "llama-dynamic-rope-f32",
+        LLAMA | {"max_position_embeddings": 24, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    ),
     Case("llama-untied-bf16", LLAMA | UNTIED, "bfloat16"),
     Case("llama-bias-f32", LLAMA | UNTIED | {"attention_bias": True, "mlp_bias": True}),
     Case("llama-f16", LLAMA_WIDE, "float16"),

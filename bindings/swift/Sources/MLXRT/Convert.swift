@@ -22,7 +22,7 @@ public struct ConvertOptions: Sendable {
     public var bits: UInt32
     /// Weights that share a scale. 0: 64 for `affine`, else the mode's own.
     public var group: UInt32
-    /// The type of what is not quantised; `auto`: as it is.
+    /// The type of what is not quantised; `auto`: what config.json says.
     public var dtype: DType
 
     public init(mode: QuantMode = .none, bits: UInt32 = 0, group: UInt32 = 0, dtype: DType = .auto) {
@@ -35,7 +35,8 @@ public struct ConvertOptions: Sendable {
 
 extension Model {
     /// Reads a model folder whose weights are floating-point numbers and writes a new folder with
-    /// quantised ones, which `load` and mlx-lm load. Nothing half-written is left.
+    /// quantised ones, which `load` and mlx-lm load. The folder gets its name when it is complete; after
+    /// an error nothing of it is left.
     ///
     /// - Throws: `MLXRTError`, or `CancellationError` when the task is cancelled meanwhile.
     public static func convert(

@@ -9,14 +9,19 @@ public struct LoadOptions: Sendable {
     /// Whether a model that is neither a path nor whole in the Hugging Face cache may be downloaded into
     /// that cache, if the library was built with downloads.
     public var download: Bool
+    /// Read weights into memory even where they could stay in their files. A mapped file must not be
+    /// shortened while the model is loaded.
+    public var noMmap: Bool
 
     public init(
-        device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0, download: Bool = false
+        device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0, download: Bool = false,
+        noMmap: Bool = false
     ) {
         self.device = device
         self.dtype = dtype
         self.contextLength = contextLength
         self.download = download
+        self.noMmap = noMmap
     }
 }
 

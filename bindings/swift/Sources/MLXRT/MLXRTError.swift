@@ -30,6 +30,10 @@ public struct MLXRTError: Error, Equatable, Sendable {
         case mlx = 10
         /// A defect of the library, please report it. The process is safe.
         case `internal` = 11
+        /// The system refused to write or read a file that is no part of a model; the disk is full, say.
+        case io = 12
+        /// A download failed. What arrived is gone on from where that is possible.
+        case network = 13
     }
 
     public let status: Status

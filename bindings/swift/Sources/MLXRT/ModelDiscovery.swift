@@ -7,12 +7,16 @@ public struct ModelEntry: Equatable, Sendable {
     /// What loads it as well if it lies in the Hugging Face cache: "org/name", with "@commit" where that
     /// is not the commit of branch main. Otherwise empty.
     public let id: String
-    /// `model_type` of config.json, such as "qwen3"; "gguf" for such a file.
-    public let modelType: String
-    /// The type of dense weights by config.json, such as "bfloat16". Empty: it says none.
-    public let dtype: String
-    /// How weights are quantised, such as "affine". Empty: they are not.
-    public let quantMode: String
+    /// `model_type` of config.json, such as "qwen3", or what a .gguf file's architecture is called there.
+    public let architecture: String
+    /// The type of dense weights by config.json. `auto`: it says none, or another one.
+    public let dtype: DType
+    /// The same in config.json's words, such as "bfloat16".
+    public let dtypeName: String
+    /// How weights are quantised. `none`: they are not, or in another way.
+    public let quantMode: QuantMode
+    /// The same in config.json's words, such as "affine" or "gptq". Empty: they are not.
+    public let quantName: String
     /// Bits of a quantised weight; 0: not quantised or not said.
     public let quantBits: Int
     /// Weights that share a scale; 0: not quantised or not said.
@@ -30,9 +34,11 @@ public struct ModelEntry: Equatable, Sendable {
         }
         path = text(entry.path)
         id = text(entry.id)
-        modelType = text(entry.model_type)
-        dtype = text(entry.dtype)
-        quantMode = text(entry.quant_mode)
+        architecture = text(entry.architecture)
+        dtype = DType(rawValue: entry.dtype) ?? .auto
+        dtypeName = text(entry.dtype_name)
+        quantMode = QuantMode(rawValue: entry.quant_mode) ?? .none
+        quantName = text(entry.quant_name)
         quantBits = Int(entry.quant_bits)
         quantGroup = Int(entry.quant_group)
         contextLength = Int(entry.context_length)

@@ -37,6 +37,7 @@ extension Model {
         load.dtype = options.dtype.rawValue
         load.context_length = options.contextLength
         load.download = options.download ? 1 : 0
+        load.no_mmap = options.noMmap ? 1 : 0
         load.cancel = cancel.handle
         let listener = progress.map(ProgressListener.init)
         if let listener {

@@ -25,7 +25,8 @@ import Testing
         try #require(found.count == 2)
         #expect(found[0].path.hasSuffix("broken") && found[0].problem?.status == .badModel)
         let info = try await Demo.model.info
-        #expect(found[1].problem == nil && found[1].modelType == info.architecture && found[1].id.isEmpty)
+        #expect(found[1].problem == nil && found[1].architecture == info.architecture && found[1].id.isEmpty)
+        #expect(found[1].quantMode == info.quantMode && found[1].quantName == "affine")
         #expect(found[1].quantBits == info.quantBits && found[1].quantGroup == info.quantGroup)
         #expect(found[1].contextLength == info.contextLength && found[1].weightBytes > 0)
         let shallow = try await Model.discover(in: folder.path, maxDepth: 1)

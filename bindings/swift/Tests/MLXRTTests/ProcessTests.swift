@@ -20,7 +20,8 @@ import Testing
     }
 
     @Test(.enabled(if: Demo.isThere)) func memory() async throws {
-        let model = try await Demo.model
+        let model = try await Model.load(Demo.path, options: LoadOptions(noMmap: true))
+        defer { model.close() }
         #expect(try Memory.active >= model.info.weightBytes)
         try Memory.resetPeak()
         try Memory.clearCache()

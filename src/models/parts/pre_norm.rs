@@ -7,7 +7,7 @@ use crate::mlx::{Array, ops};
 use crate::nn::{Attention, AttentionSpec, Cache, Masks, Module, RmsNorm, Weights};
 
 /// One layer.
-pub(super) struct PreNorm {
+pub struct PreNorm {
     mixer_norm: RmsNorm,
     /// Attention, or another block that looks at past positions.
     mixer: Box<dyn Block>,

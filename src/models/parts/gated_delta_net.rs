@@ -1,7 +1,7 @@
 //! The gated delta net (Yang et al. 2024): queries, keys and values go through a short convolution and
 //! the gated delta rule; what is read is normalised and gated.
 
-use super::Config;
+use super::super::Config;
 use super::decoder::Block;
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
@@ -9,7 +9,7 @@ use crate::nn::{Activation, Cache, Linear, Masks, Module, RmsNorm, ShortConv, We
 
 /// The shape of a gated delta net.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GatedDeltaSpec {
+pub struct GatedDeltaSpec {
     /// Width of the residual stream.
     pub width: i32,
     /// Of keys (and queries), and of values: a multiple.
@@ -49,7 +49,7 @@ impl GatedDeltaSpec {
 }
 
 /// The layer.
-pub(super) struct GatedDeltaNet {
+pub struct GatedDeltaNet {
     spec: GatedDeltaSpec,
     qkv: Linear,
     gate: Linear,
@@ -70,7 +70,7 @@ impl GatedDeltaNet {
         let [keys, values] = spec.widths();
         let mixed = 2 * keys + values;
         let name = |part: &str| format!("{prefix}.{part}");
-        let rate = weights.take(&name("A_log"), &[heads])?;
+        let rate = weights.take_as_stored(&name("A_log"), &[heads])?;
         let rate = ops::negative(&ops::exp(&ops::astype(&rate, Dtype::F32)?)?)?;
         let mut linear = |part, input, output| Linear::load(weights, &name(part), input, output, false);
         Ok(GatedDeltaNet {

@@ -1,14 +1,15 @@
 //! Multi-head latent attention (DeepSeek-AI 2024, DeepSeek-V2, section 2.1). A position's keys and values
 //! are linear in one latent vector, which the cache holds next to one rotated key for all heads.
 
+use super::decoder::Block;
 use crate::error::{Error, Result};
 use crate::mlx::ops::{self, Mask};
 use crate::mlx::{Array, Dtype};
-use crate::nn::{Cache, HeadLinear, Linear, Module, RmsNorm, Rope, Weights, causal_mask};
+use crate::nn::{Cache, HeadLinear, Linear, Masks, Module, RmsNorm, Rope, Weights, causal_mask};
 
 /// The shape of such a block.
 #[derive(Debug, Clone)]
-pub(super) struct LatentSpec {
+pub struct LatentSpec {
     /// Width of the residual stream.
     pub width: i32,
     pub heads: i32,
@@ -29,7 +30,7 @@ pub(super) struct LatentSpec {
 }
 
 /// An attention block.
-pub(super) struct LatentAttention {
+pub struct LatentAttention {
     spec: LatentSpec,
     /// To the queries' latent vector.
     q_latent: Option<(Linear, RmsNorm)>,
@@ -75,11 +76,13 @@ impl LatentAttention {
             spec,
         })
     }
+}
 
+impl Block for LatentAttention {
     /// Attends from the new positions of `x` to those in the cache and to each other, and adds the new
     /// ones to the cache. One query is mapped to the latent space; for many it is cheaper to compute keys
     /// and values from it.
-    pub fn forward(&self, x: &Array, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, x: &Array, _: &Masks, cache: &mut Cache) -> Result<Array> {
         let cache = cache.kv()?;
         let (batch, length, past) = (x.dim(0), x.dim(1), cache.offset());
         let LatentSpec { heads, nope_dim, rope_dim, value_dim, latent_dim, scale, .. } = self.spec;
@@ -117,6 +120,10 @@ impl LatentAttention {
         };
         let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * value_dim])?;
         self.output.forward(&joined)
+    }
+
+    fn new_cache(&self) -> Cache {
+        Cache::full()
     }
 }
 

@@ -9,7 +9,7 @@ const FP8_BLOCK: i32 = 128;
 
 /// DeepSeek's 8-bit floats (e4m3) with a factor for each block of 128 by 128, `<name>_scale_inv`, become
 /// bfloat16, as in mlx-lm.
-pub(super) fn dequantize_fp8(weights: &mut Weights) -> Result<()> {
+pub fn dequantize_fp8(weights: &mut Weights) -> Result<()> {
     for scale_name in weights.names_ending("weight_scale_inv") {
         let name = scale_name.strip_suffix("_scale_inv").unwrap_or(&scale_name);
         let (Some((codes, file)), Some((factors, _))) = (weights.remove(name), weights.remove(&scale_name))
@@ -41,7 +41,7 @@ pub(super) fn dequantize_fp8(weights: &mut Weights) -> Result<()> {
 
 /// Kimi's 4-bit integers, `<name>_packed` with `<name>_scale`, stand for `scale * (value - 8)`: MLX's
 /// affine format with biases of `-8 * scale`.
-pub(super) fn unpack_int4(weights: &mut Weights) -> Result<()> {
+pub fn unpack_int4(weights: &mut Weights) -> Result<()> {
     for shape_name in weights.names_ending(".weight_shape") {
         let layer = shape_name.strip_suffix(".weight_shape").unwrap_or(&shape_name);
         let part = |name: &str| format!("{layer}.{name}");

@@ -8,7 +8,7 @@ use crate::nn::{Attention, AttentionSpec, Cache, Masks, Mlp, Module, RmsNorm, We
 
 /// A block's norms as the checkpoint has them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SandwichNorms {
+pub struct SandwichNorms {
     /// Before and after attention, before and after the feed-forward part.
     pub names: [&'static str; 4],
     /// Whether `weight - 1` is stored.
@@ -31,7 +31,7 @@ impl SandwichNorms {
 }
 
 /// One layer.
-pub(super) struct Sandwich {
+pub struct Sandwich {
     norms: [RmsNorm; 4],
     attention: Attention,
     mlp: Mlp,

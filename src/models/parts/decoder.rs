@@ -1,12 +1,12 @@
 //! What all decoders share: token vectors in, a stack of blocks, a norm, logits out.
 
-use super::{Dims, Model};
+use super::super::{Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
 use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights, soft_cap};
 
 /// A layer, or a part of one that looks at past positions: maps its input and remembers what it must.
-pub(super) trait Block {
+pub trait Block {
     /// Maps `x` `[batch, length, width]`, the positions behind those in the cache.
     fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array>;
 
@@ -15,7 +15,7 @@ pub(super) trait Block {
 }
 
 /// The whole model.
-pub(super) struct Decoder<B> {
+pub struct Decoder<B> {
     pub dims: Dims,
     embedding: Embedding,
     pub blocks: Vec<B>,

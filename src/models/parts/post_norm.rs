@@ -7,7 +7,7 @@ use crate::mlx::{Array, ops};
 use crate::nn::{Attention, AttentionSpec, Cache, Masks, Module, RmsNorm, Weights};
 
 /// One layer.
-pub(super) struct PostNorm {
+pub struct PostNorm {
     attention: Attention,
     attention_norm: RmsNorm,
     mlp: Box<dyn Module>,

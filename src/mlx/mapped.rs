@@ -1,0 +1,123 @@
+//! Arrays whose data stay in a mapped file: the system reads a page when it is first used, shares it
+//! between processes, and may drop it again when memory is short.
+
+use super::Array;
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file in memory.
+#[derive(Clone)]
+pub struct MappedFile(Arc<memmap2::MmapMut>);
+
+impl MappedFile {
+    /// Maps a file. Nothing that is written to the memory reaches the file. The file must not be shortened
+    /// while it is mapped: the system ends a process that uses what is no longer there.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::bad_file(path, error))?;
+        // Private and writable: MLX may compute into the memory of an array that it frees.
+        // SAFETY: that the file is not shortened is the caller's promise.
+        let map = unsafe { memmap2::MmapOptions::new().no_reserve_swap().map_copy(&file) };
+        Ok(MappedFile(Arc::new(map.map_err(|error| Error::bad_file(path, error))?)))
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// An array of the shape and type of `like` on some of the bytes. `None` where MLX cannot use memory
+    /// that is not its own (on GPUs), or not at this place.
+    pub fn array(&self, range: Range<usize>, like: &Array) -> Result<Option<Array>> {
+        imp::array(self, range, like)
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+mod imp {
+    use super::super::{error, sys};
+    use super::*;
+    use memmap2::UncheckedAdvice::DontNeed;
+    use std::ffi::{c_char, c_int, c_void};
+    use std::sync::OnceLock;
+
+    unsafe extern "C" {
+        fn shim_can_map() -> bool;
+        fn shim_map_array(
+            out: *mut sys::mlx_array,
+            data: *mut c_char,
+            shape: *const c_int,
+            dims: usize,
+            dtype: sys::mlx_dtype,
+            owner: *mut c_void,
+            release: unsafe extern "C" fn(*mut c_void),
+        ) -> c_int;
+    }
+
+    fn can_map() -> bool {
+        static CAN: OnceLock<bool> = OnceLock::new();
+        // SAFETY: looks at an allocation of its own.
+        *CAN.get_or_init(|| unsafe { shim_can_map() })
+    }
+
+    /// What an array holds on to.
+    struct Owner {
+        file: MappedFile,
+        range: Range<usize>,
+    }
+
+    impl Drop for Owner {
+        /// Gives the pages back that no other array shares: after a conversion nobody reads them again.
+        fn drop(&mut self) {
+            let (begin, end) = (self.range.start.next_multiple_of(PAGE), self.range.end / PAGE * PAGE);
+            if begin < end {
+                // SAFETY: whole pages of an array that is gone. Should they be read again, they are read
+                // from the file.
+                let _ = unsafe { self.file.0.unchecked_advise_range(DontNeed, begin, end - begin) };
+            }
+        }
+    }
+
+    /// A multiple of every page size in use.
+    const PAGE: usize = 1 << 16;
+
+    unsafe extern "C" fn release(owner: *mut c_void) {
+        // SAFETY: made by Box::into_raw in `array`; MLX gives it back once.
+        drop(unsafe { Box::from_raw(owner.cast::<Owner>()) });
+    }
+
+    pub(super) fn array(file: &MappedFile, range: Range<usize>, like: &Array) -> Result<Option<Array>> {
+        error::init();
+        let Some(bytes) = file.bytes().get(range.clone()) else { return Ok(None) };
+        // SAFETY: `like` is live.
+        let (dtype, size) =
+            unsafe { (sys::mlx_array_dtype(like.raw()), sys::mlx_array_itemsize(like.raw())) };
+        // MLX reads the word before the data.
+        let sound = bytes.len() == like.nbytes() && !bytes.is_empty() && range.start >= size_of::<usize>();
+        let data = bytes.as_ptr().cast_mut();
+        if !sound || data.align_offset(size) != 0 || !can_map() {
+            return Ok(None);
+        }
+        let (shape, file) = (like.shape(), file.clone());
+        let owner = Box::into_raw(Box::new(Owner { file, range }));
+        // SAFETY: the mapping is writable, holds `nbytes` at `data` and a word before, and lives until
+        // `release` is called.
+        Array::make(|out| unsafe {
+            let shape_len = shape.len();
+            shim_map_array(out, data.cast(), shape.as_ptr(), shape_len, dtype, owner.cast(), release)
+        })
+        .map(Some)
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod imp {
+    use super::*;
+
+    /// Metal's buffers are not plain memory.
+    pub(super) fn array(_: &MappedFile, _: Range<usize>, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+}
