@@ -32,6 +32,9 @@ pub(super) fn load(
     let device = options.device.unwrap_or_else(mlx::default_device);
     mlx::use_device(device)?;
     kernels::set_exact(options.exact);
+    if let Some(threads) = options.threads {
+        kernels::set_threads(threads)?;
+    }
     let make = models::find(config)?;
     let quantization = config.quantization()?;
     // MLX's CPU backend is up to 30 times slower in 16-bit types than in float32.
@@ -44,7 +47,7 @@ pub(super) fn load(
     };
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
-    if kernels::AVAILABLE && device == Device::Cpu {
+    if kernels::compute()? {
         weights.keep_matrices();
     }
     let model = make(config, &mut weights)?;

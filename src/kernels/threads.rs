@@ -70,6 +70,36 @@ pub(super) fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
     }
 }
 
+/// Parts of a product, which threads take one by one.
+pub(super) struct Tasks<'a> {
+    count: usize,
+    run: Box<dyn Fn(usize) + Sync + 'a>,
+}
+
+impl<'a> Tasks<'a> {
+    /// `run` is to be called for 0, 1, .. `count - 1`.
+    pub fn new(count: usize, run: impl Fn(usize) + Sync + 'a) -> Self {
+        Tasks { count, run: Box::new(run) }
+    }
+}
+
+/// Computes all the products together.
+pub(super) fn run_all(products: &[Tasks]) {
+    // Behind how many tasks each product ends.
+    let ends: Vec<usize> = products
+        .iter()
+        .scan(0, |end, product| {
+            *end += product.count;
+            Some(*end)
+        })
+        .collect();
+    for_each(ends.last().copied().unwrap_or(0), |task| {
+        let index = ends.partition_point(|&end| end <= task);
+        let product = &products[index];
+        (product.run)(task + product.count - ends[index]);
+    });
+}
+
 /// So many floats and words of this thread's memory, which lasts from task to task. They hold whatever
 /// the last one left.
 pub(super) fn with_scratch<T>(
@@ -120,6 +150,7 @@ fn allowed_cpus() -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::without_panic;
 
     #[test]
     fn every_task_runs_once() {
@@ -129,5 +160,37 @@ mod tests {
             done[task].fetch_add(1, Relaxed);
         });
         assert!(done.iter().all(|count| count.load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn every_task_of_every_product_runs_once() {
+        let counts = [3, 0, 1, 40, 0];
+        let done: Vec<Vec<AtomicUsize>> =
+            counts.iter().map(|&count| (0..count).map(|_| AtomicUsize::new(0)).collect()).collect();
+        let products: Vec<Tasks> = done
+            .iter()
+            .map(|done| {
+                Tasks::new(done.len(), |task| {
+                    done[task].fetch_add(1, Relaxed);
+                })
+            })
+            .collect();
+        run_all(&products);
+        assert!(done.iter().flatten().all(|count| count.load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn a_panic_on_any_thread_is_the_callers() {
+        for bad in [0, 1, 63] {
+            let work = || {
+                for_each(64, |task| {
+                    std::thread::sleep(std::time::Duration::from_micros(100));
+                    with_scratch(16, 16, |_, _| assert!(task != bad, "task {task} broke"));
+                });
+            };
+            let error = without_panic(work).unwrap_err().to_string();
+            assert!(error.contains(&format!("task {bad} broke")), "{error}");
+        }
+        every_task_runs_once();
     }
 }

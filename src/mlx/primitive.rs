@@ -3,9 +3,8 @@
 use super::error::init;
 use super::stream::with_stream;
 use super::{Array, Dtype, sys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_panic};
 use std::ffi::{c_char, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// An operation. It runs on a thread of MLX's, when an array that needs its result is evaluated; its
 /// error, or panic, is then the evaluation's error.
@@ -37,6 +36,10 @@ unsafe impl Element for f32 {
 // SAFETY: as above.
 unsafe impl Element for u32 {
     const DTYPE: Dtype = Dtype::U32;
+}
+// SAFETY: as above.
+unsafe impl Element for u8 {
+    const DTYPE: Dtype = Dtype::U8;
 }
 // SAFETY: as above; `half` makes it transparent over u16.
 unsafe impl Element for half::f16 {
@@ -160,8 +163,7 @@ unsafe extern "C" fn run<K: Kernel>(
         state.kernel.run(&inputs, output)
     };
     // A panic must not reach C++.
-    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::from_panic(&*panic)));
-    let Err(error) = result else { return 0 };
+    let Err(error) = without_panic(work).flatten() else { return 0 };
     let text = error.to_string();
     let length = text.len().min(room.saturating_sub(1));
     // SAFETY: `length` and the NUL are within the room.

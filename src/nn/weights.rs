@@ -25,7 +25,7 @@ pub struct Weights {
     quantization: QuantizationConfig,
     /// What floating-point tensors are converted to; `None` keeps their own type.
     dtype: Option<Dtype>,
-    /// Matrices of two axes keep their own type whatever `dtype` says: our kernels read any.
+    /// Matrices keep their own type whatever `dtype` says: our kernels read any.
     keep_matrices: bool,
     prefix: String,
     names: Option<fn(&str) -> String>,
@@ -78,8 +78,8 @@ impl Weights {
         }
     }
 
-    /// From here on the matrices of linear layers and embeddings, and their scales, keep the type that they
-    /// are stored in.
+    /// From here on the matrices of linear layers, experts and embeddings, and their scales, keep the type
+    /// that they are stored in.
     pub fn keep_matrices(&mut self) {
         self.keep_matrices = true;
     }
@@ -231,9 +231,16 @@ impl Weights {
     /// Takes the matrix `<prefix>.weight` of shape `[.., rows, columns]`, quantised if
     /// `<prefix>.scales` is there.
     pub(super) fn take_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
+        self.take_matrix_as(prefix, shape, self.keep_matrices)
+    }
+
+    /// [`Weights::take_matrix`] of one that MLX computes with, always in one type with its input.
+    pub(super) fn take_converted_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
+        self.take_matrix_as(prefix, shape, false)
+    }
+
+    fn take_matrix_as(&mut self, prefix: &str, shape: &[i32], keep: bool) -> Result<Matrix> {
         let name = |part: &str| format!("{prefix}.{part}");
-        // MLX computes with all others, in one type.
-        let keep = self.keep_matrices && shape.len() == 2;
         if !self.has(&name("scales")) {
             self.taken.matrices.insert(self.full(prefix));
             let weight = match keep {

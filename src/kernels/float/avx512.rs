@@ -4,8 +4,8 @@
 #![allow(clippy::needless_range_loop)] // see above
 
 use super::portable::{read_groups, unpack_row};
-use super::{BLOCK, DENSE, Job, LANES, Matrix, UNIT, sum};
-use crate::kernels::affine::{Affine, Floats};
+use super::{BLOCK, DENSE, E2M1, E4M3, Job, LANES, UNIT, sum};
+use crate::kernels::matrix::{self, Floats, Matrix, Packed};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -18,26 +18,26 @@ const FEW: usize = 4;
 
 /// See [`Job::block`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-pub(super) fn block<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+pub(super) fn block<const KIND: u8, const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
     let fused = matches!(BITS, DENSE | 4 | 8);
     if job.inputs > FEW || !fused {
-        return many::<BITS>(job, row, count, scratch);
+        return many::<KIND, BITS>(job, row, count, scratch);
     }
     for i in (0..count).step_by(ROWS) {
         let rows = tile_rows(row, i, count);
         match job.inputs {
-            1 => few::<BITS, 1>(job, rows, scratch),
-            2 => few::<BITS, 2>(job, rows, scratch),
-            3 => few::<BITS, 3>(job, rows, scratch),
-            _ => few::<BITS, FEW>(job, rows, scratch),
+            1 => few::<KIND, BITS, 1>(job, rows, scratch),
+            2 => few::<KIND, BITS, 2>(job, rows, scratch),
+            3 => few::<KIND, BITS, 3>(job, rows, scratch),
+            _ => few::<KIND, BITS, FEW>(job, rows, scratch),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-fn few<const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratch: &mut [f32]) {
+fn few<const KIND: u8, const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratch: &mut [f32]) {
     match job.w {
-        Matrix::Affine(w) => few_affine::<BITS, M>(job, w, rows, scratch),
+        Matrix::Packed(w) => few_packed::<KIND, BITS, M>(job, &w, rows, scratch),
         Matrix::Dense(w) => match w.values {
             Floats::F32(values) => few_dense::<f32, M>(job, values, w.columns, rows),
             Floats::F16(values) => few_dense::<f16, M>(job, values, w.columns, rows),
@@ -52,14 +52,14 @@ fn tile_rows(row: usize, i: usize, count: usize) -> [usize; ROWS] {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn few_affine<const BITS: usize, const M: usize>(
+fn few_packed<const KIND: u8, const BITS: usize, const M: usize>(
     job: &Job,
-    w: &Affine,
+    w: &Packed,
     rows: [usize; ROWS],
     scratch: &mut [f32],
 ) {
-    let groups = w.columns / w.group;
-    let units = w.group / UNIT;
+    let groups = w.columns / w.span();
+    let units = w.span() / UNIT;
     let (x, _) = job.x.as_chunks::<UNIT>();
     // Of each row: its words, a unit at a time, and its scales and biases.
     let mut words: [&[[u32; BITS]]; ROWS] = [&[]; ROWS];
@@ -71,9 +71,9 @@ fn few_affine<const BITS: usize, const M: usize>(
     }
     let mut sums = [[_mm512_setzero_ps(); M]; ROWS];
     for group in 0..groups {
-        let mut tables = [Group::new(parts[0].0[group], parts[0].1[group]); ROWS];
+        let mut tables = [Group::new::<KIND>(parts[0].0[group], parts[0].1[group]); ROWS];
         for r in 1..ROWS {
-            tables[r] = Group::new(parts[r].0[group], parts[r].1[group]);
+            tables[r] = Group::new::<KIND>(parts[r].0[group], parts[r].1[group]);
         }
         for unit in group * units..(group + 1) * units {
             for r in 0..ROWS {
@@ -81,7 +81,7 @@ fn few_affine<const BITS: usize, const M: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(
                     words[r].as_ptr().wrapping_add(unit + ROWS * groups * units).cast(),
                 );
-                let w = tables[r].unpack(&words[r][unit]);
+                let w = tables[r].unpack::<KIND, BITS>(&words[r][unit]);
                 for m in 0..M {
                     let (x, _) = x[m * groups * units + unit].as_chunks();
                     sums[r][m] = _mm512_fmadd_ps(w[0], load(&x[0]), sums[r][m]);
@@ -98,22 +98,22 @@ fn few_affine<const BITS: usize, const M: usize>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn many<const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+fn many<const KIND: u8, const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
     let columns = job.columns;
     let (block, room) = scratch.split_at_mut(columns * BLOCK);
     for (i, out) in block.chunks_exact_mut(columns).take(count).enumerate() {
         let w = match job.w {
-            Matrix::Affine(w) if BITS == 4 || BITS == 8 => w,
+            Matrix::Packed(ref w) if BITS == 4 || BITS == 8 => w,
             _ => {
-                unpack_row::<BITS, true>(job, row + i, room, out);
+                unpack_row::<KIND, BITS, true>(job, row + i, room, out);
                 continue;
             }
         };
         let (scales, biases) = read_groups(w, row + i, room);
         let units = w.words(row + i).as_chunks::<BITS>().0;
         for (unit, (words, out)) in units.iter().zip(out.as_chunks_mut::<UNIT>().0).enumerate() {
-            let group = unit * UNIT / w.group;
-            let w = Group::new(scales[group], biases[group]).unpack(words);
+            let group = unit * UNIT / w.span();
+            let w = Group::new::<KIND>(scales[group], biases[group]).unpack::<KIND, BITS>(words);
             let (steps, _) = out.as_chunks_mut();
             steps[0] = store(w[0]);
             steps[1] = store(w[1]);
@@ -233,7 +233,7 @@ impl Widen for bf16 {
     }
 }
 
-/// A group's scale and bias, and what each 4-bit value stands for.
+/// A group's scale and bias, and what each 4-bit value stands for (a 4-bit float without the scale).
 #[derive(Clone, Copy)]
 struct Group {
     scale: __m512,
@@ -244,7 +244,12 @@ struct Group {
 impl Group {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn new(scale: f32, bias: f32) -> Self {
+    fn new<const KIND: u8>(scale: f32, bias: f32) -> Self {
+        if KIND == E2M1 {
+            // Two scales. Every second pair of lanes holds columns of a unit's second half.
+            let scale = _mm512_mask_blend_ps(0xcccc, _mm512_set1_ps(scale), _mm512_set1_ps(bias));
+            return Group { scale, bias: scale, table: load(&matrix::E2M1) };
+        }
         let (scale, bias) = (_mm512_set1_ps(scale), _mm512_set1_ps(bias));
         let values = _mm512_setr_ps(0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.);
         Group { scale, bias, table: _mm512_fmadd_ps(values, scale, bias) }
@@ -252,7 +257,7 @@ impl Group {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn unpack<const BITS: usize>(&self, words: &[u32; BITS]) -> [__m512; 2] {
+    fn unpack<const KIND: u8, const BITS: usize>(&self, words: &[u32; BITS]) -> [__m512; 2] {
         let (halves, _) = words.as_chunks::<4>();
         if BITS == 4 {
             // Four copies of the four words; lane / 4 * 2 + step is the nibble that a lane takes.
@@ -261,7 +266,15 @@ impl Group {
             let words = _mm512_srlv_epi32(words, shifts);
             // The permutation looks at the lowest four bits alone.
             let first = _mm512_permutexvar_ps(words, self.table);
-            [first, _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(words), self.table)]
+            let second = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(words), self.table);
+            if KIND == E2M1 {
+                return [_mm512_mul_ps(first, self.scale), _mm512_mul_ps(second, self.scale)];
+            }
+            [first, second]
+        } else if KIND == E4M3 {
+            let first = widen_e4m3(load_words(&halves[0]));
+            let second = widen_e4m3(load_words(&halves[1]));
+            [_mm512_mul_ps(first, self.scale), _mm512_mul_ps(second, self.scale)]
         } else {
             let first = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_words(&halves[0])));
             let second = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_words(&halves[1])));
@@ -269,6 +282,17 @@ impl Group {
             [_mm512_fmadd_ps(first, scale, bias), _mm512_fmadd_ps(second, scale, bias)]
         }
     }
+}
+
+/// As [`matrix::widen_e4m3`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn widen_e4m3(bytes: __m128i) -> __m512 {
+    let words = _mm512_cvtepu8_epi32(bytes);
+    let sign = _mm512_slli_epi32::<24>(_mm512_and_si512(words, _mm512_set1_epi32(0x80)));
+    let magnitude = _mm512_slli_epi32::<20>(_mm512_and_si512(words, _mm512_set1_epi32(0x7f)));
+    let factor = _mm512_castsi512_ps(_mm512_set1_epi32((127 + 120) << 23));
+    _mm512_mul_ps(_mm512_castsi512_ps(_mm512_or_si512(magnitude, sign)), factor)
 }
 
 #[inline]

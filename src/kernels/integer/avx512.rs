@@ -6,7 +6,8 @@
 use super::input::{Rounded, TILE, round_avx2};
 use super::portable::unpack;
 use super::{BLOCK, Job, LANES, Task};
-use crate::kernels::affine::{Affine, Floats};
+use crate::kernels::matrix::{Floats, Packed};
+use crate::kernels::threads::Tasks;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -14,12 +15,12 @@ use std::arch::x86_64::*;
 type Words = [u32; LANES];
 
 /// `x @ w.T`.
-pub(super) fn matmul(w: &Affine, x: &[f32], y: &mut [f32]) {
+pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
     let x = Rounded::tiles(x, w.columns, w.bits == 4, round_avx2);
-    Job::new(w, x, y).run(|task| {
+    job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows(task) }
-    });
+    })
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
@@ -168,7 +169,7 @@ pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) 
     let groups = job.w.columns / job.w.group;
     let (out, _) = out.as_chunks_mut::<LANES>();
     for first in (0..groups).step_by(LANES) {
-        for (part, floats) in [&job.w.scales, &job.w.biases].into_iter().enumerate() {
+        for (part, floats) in [&job.scales, &job.biases].into_iter().enumerate() {
             let mut lanes = [_mm512_setzero_si512(); LANES];
             for lane in 0..LANES {
                 let start = (row + lane.min(count - 1)) * groups + first;

@@ -7,7 +7,8 @@
 use super::avx512::{first_lanes, load_floats, prefetch, read_groups, store_floats};
 use super::input::{Rounded, pair, round_avx2};
 use super::{BLOCK, Job, LANES, Task};
-use crate::kernels::affine::Affine;
+use crate::kernels::matrix::Packed;
+use crate::kernels::threads::Tasks;
 use std::arch::x86_64::*;
 
 /// Columns that are multiplied at once: four blocks.
@@ -15,22 +16,21 @@ const SPAN: usize = 4 * BLOCK;
 /// From more rows on, transposing the matrix is worth its time.
 const FEW: usize = 4;
 
-/// Whether [`matmul`] takes these.
-pub(super) fn takes(w: &Affine, inputs: usize) -> bool {
+/// Whether [`tasks`] takes these.
+pub(super) fn takes(w: &Packed, inputs: usize) -> bool {
     (w.bits == 4 || w.bits == 8) && inputs <= FEW
 }
 
 /// `x @ w.T`.
-pub(super) fn matmul(w: &Affine, x: &[f32], y: &mut [f32]) {
+pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
     let mut x = Rounded::rows(x, w.columns, SPAN, round_avx2);
     if w.bits == 4 {
         x.words.as_chunks_mut().0.iter_mut().for_each(planar);
     }
-    let job = Job::new(w, x, y);
-    job.run(|task| {
+    job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows(task) }
-    });
+    })
 }
 
 /// Of a span, all even columns and then all odd ones.

@@ -15,10 +15,10 @@ mod avx512_few;
 mod input;
 mod portable;
 
-use super::affine::Affine;
 use super::isa::Isa;
+use super::matrix::{Floats, Packed};
 use super::output::Output;
-use super::threads;
+use super::threads::{Tasks, with_scratch};
 use input::Rounded;
 
 /// Columns of the input that share a scale: the smallest group of a matrix.
@@ -26,21 +26,32 @@ const BLOCK: usize = 32;
 /// Rows of the matrix that are computed together, one in each lane.
 const LANES: usize = 16;
 
-/// `x @ w.T` with `x` `[m, columns]`, `y` `[m, rows]`.
-pub(super) fn matmul(isa: Isa, w: &Affine, x: &[f32], y: &mut [f32]) {
+/// `x @ w.T` with `x` `[m, columns]`, `y` `[m, rows]`; `w` holds integers with these scales and biases.
+pub(super) fn tasks<'a>(
+    isa: Isa,
+    w: Packed<'a>,
+    [scales, biases]: [Floats<'a>; 2],
+    x: &[f32],
+    y: &'a mut [f32],
+) -> Tasks<'a> {
+    let inputs = x.len() / w.columns;
+    let y = Output::new(y);
+    let job = move |x| Job { w, scales, biases, x, inputs, y };
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni if avx512_few::takes(w, x.len() / w.columns) => avx512_few::matmul(w, x, y),
+        Isa::Avx512Vnni if avx512_few::takes(&w, inputs) => avx512_few::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => avx512::matmul(w, x, y),
+        Isa::Avx512Vnni => avx512::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Avx512 => portable::matmul_avx2(w, x, y),
-        _ => portable::matmul(w, x, y),
+        Isa::Avx2 | Isa::Avx512 => portable::tasks_avx2(&w, x, job),
+        _ => portable::tasks(&w, x, job),
     }
 }
 
 struct Job<'a> {
-    w: &'a Affine<'a>,
+    w: Packed<'a>,
+    scales: Floats<'a>,
+    biases: Floats<'a>,
     x: Rounded,
     /// Rows of the input.
     inputs: usize,
@@ -59,24 +70,20 @@ struct Task<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(w: &'a Affine<'a>, x: Rounded, y: &'a mut [f32]) -> Self {
-        Job { w, x, inputs: y.len() / w.rows, y: Output::new(y) }
-    }
-
-    /// Computes all rows of the matrix.
-    fn run(&self, rows_of: impl Fn(Task) + Sync) {
+    /// All rows of the matrix.
+    fn tasks(self, rows_of: impl Fn(Task) + Sync + 'a) -> Tasks<'a> {
         let w = self.w;
         // A thread takes 64 KiB of weights or so: enough to be worth handing out.
-        let rows = ((64 << 10) / (w.columns * w.bits / 8)).next_multiple_of(LANES);
+        let rows = ((64 << 10) / (w.columns * w.bits / 8)).next_multiple_of(LANES).max(LANES);
         let groups = 2 * LANES * (w.columns / w.group);
-        threads::for_each(w.rows.div_ceil(rows), |task| {
+        Tasks::new(w.rows.div_ceil(rows), move |task| {
             let end = (task * rows + rows).min(w.rows);
-            threads::with_scratch(groups, LANES * (w.columns / 4 + LANES), |groups, words| {
+            with_scratch(groups, LANES * (w.columns / 4 + LANES), |groups, words| {
                 for row in (task * rows..end).step_by(LANES) {
-                    rows_of(Task { job: self, row, count: LANES.min(end - row), groups, words });
+                    rows_of(Task { job: &self, row, count: LANES.min(end - row), groups, words });
                 }
             });
-        });
+        })
     }
 
     /// Writes the results of input row `m` and of the task's matrix rows from `row` on.

@@ -5,22 +5,23 @@
 use super::input::round_avx2;
 use super::input::{Rounded, pair, round};
 use super::{BLOCK, Job, LANES, Task};
-use crate::kernels::affine::Affine;
+use crate::kernels::matrix::Packed;
+use crate::kernels::threads::Tasks;
 
 /// `x @ w.T`.
-pub(super) fn matmul(w: &Affine, x: &[f32], y: &mut [f32]) {
+pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
     let x = Rounded::rows(x, w.columns, BLOCK, round);
-    Job::new(w, x, y).run(rows);
+    job(x).tasks(rows)
 }
 
 /// The same compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn matmul_avx2(w: &Affine, x: &[f32], y: &mut [f32]) {
+pub(super) fn tasks_avx2<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
     let x = Rounded::rows(x, w.columns, BLOCK, round_avx2);
-    Job::new(w, x, y).run(|task| {
+    job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows_avx2(task) }
-    });
+    })
 }
 
 fn rows(task: Task) {
@@ -70,9 +71,9 @@ pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) 
         let start = (row + lane.min(count - 1)) * groups;
         for group in 0..groups {
             let mut value = [0.0];
-            job.w.scales.read(start + group, &mut value);
+            job.scales.read(start + group, &mut value);
             out[group * 2 * LANES + lane] = value[0];
-            job.w.biases.read(start + group, &mut value);
+            job.biases.read(start + group, &mut value);
             out[(group * 2 + 1) * LANES + lane] = value[0];
         }
     }
