@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
-/// How many rows are computed together; all of them for the formats that most models have.
+/// How many rows are computed together; every number for 4-bit matrices.
 const COUNTS: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 64, 65, 150];
 const MOST: usize = 150;
 
@@ -69,22 +69,23 @@ fn bits(array: &Array) -> Vec<u8> {
     array.with_bytes(<[u8]>::to_vec).unwrap()
 }
 
-/// Computes the rows `[MOST, ..]` of `x` one by one and many together, as one sequence and as many.
-fn check(what: &str, x: &[Array], counts: impl Iterator<Item = usize>, run: impl Fn(&[Array]) -> Array) {
-    let rows = |from: usize, count: usize, shape: [usize; 2]| -> Vec<Array> {
-        let part = |x: &Array| {
-            let part = ops::slice(x, 0, from as i32, (from + count) as i32).unwrap();
-            let shape = shape.map(|size| size as i32);
-            ops::reshape(&part, &[&shape[..], &x.shape()[1..]].concat()).unwrap()
-        };
-        x.iter().map(part).collect()
+/// Of arrays `[MOST, ..]` the rows from `from` on, as `shape[0]` sequences of `shape[1]`.
+fn rows(x: &[Array], from: usize, shape: [usize; 2]) -> Vec<Array> {
+    let part = |x: &Array| {
+        let part = ops::slice(x, 0, from as i32, (from + shape[0] * shape[1]) as i32).unwrap();
+        ops::reshape(&part, &[&shape.map(|size| size as i32)[..], &x.shape()[1..]].concat()).unwrap()
     };
-    let alone: Vec<Vec<u8>> = (0..MOST).map(|row| bits(&run(&rows(row, 1, [1, 1])))).collect();
-    assert!(alone[0] != alone[1] && alone[0].iter().any(|&byte| byte != 0), "{what}");
-    for count in counts {
+    x.iter().map(part).collect()
+}
+
+/// Computes the rows of `x` `[MOST, ..]` one by one and many together, as one sequence and as many.
+fn check(what: &str, x: &[Array], counts: &[usize], run: impl Fn(&[Array]) -> Array) {
+    let alone: Vec<Vec<u8>> = (0..MOST).map(|row| bits(&run(&rows(x, row, [1, 1])))).collect();
+    assert!(alone[0] != alone[1], "{what}");
+    for &count in counts {
         let from = (MOST - count) / 2;
         for shape in [[1, count], [count, 1]] {
-            let together = bits(&run(&rows(from, count, shape)));
+            let together = bits(&run(&rows(x, from, shape)));
             assert!(together == alone[from..from + count].concat(), "{what}: {count} rows as {shape:?}");
         }
     }
@@ -113,13 +114,13 @@ fn linear_layers_and_embeddings() {
             let layer = Linear::load(&mut weights, "layer", 256, 72, bias).unwrap();
             let every = matches!(format, Format::Quantized(q) if q.bits == 4) && dtype == Dtype::F32 && !bias;
             let counts: Vec<usize> = if every { (1..=MOST).collect() } else { COUNTS.to_vec() };
-            check(&format!("linear {name}"), &x, counts.into_iter(), |x| layer.forward(&x[0]).unwrap());
+            check(&format!("linear {name}"), &x, &counts, |x| layer.forward(&x[0]).unwrap());
         }
         let table = Embedding::load(&mut weights, "layer", 72, 256).unwrap();
-        check(&format!("logits {name}"), &x, COUNTS.into_iter(), |x| table.logits(&x[0]).unwrap());
+        check(&format!("logits {name}"), &x, &COUNTS, |x| table.logits(&x[0]).unwrap());
         if matches!(format, Format::Dense(_)) {
             let router = Linear::load_dense(&mut weights, "layer", 256, 72).unwrap();
-            check(&format!("router {name}"), &x, COUNTS.into_iter(), |x| router.forward(&x[0]).unwrap());
+            check(&format!("router {name}"), &x, &COUNTS, |x| router.forward(&x[0]).unwrap());
         }
     });
 }
@@ -145,11 +146,12 @@ fn experts() {
             let experts =
                 Experts::load(&mut weights, "mlp", count, [width, hidden], bias, Activation::Silu).unwrap();
             let run = |x: &[Array]| experts.forward(&x[0], &x[1]).unwrap();
-            check(&format!("experts {name}"), &x, COUNTS.into_iter(), run);
+            check(&format!("experts {name}"), &x, &COUNTS, run);
         }
     });
 }
 
+/// These are part of attention: what is beside a sequence changes nothing, its own length may.
 #[test]
 fn layers_of_heads() {
     let mut rng = Pcg64::seed_from_u64(3);
@@ -160,10 +162,13 @@ fn layers_of_heads() {
             let x = [ops::astype(&random(&mut rng, &[MOST as i32, 4, columns]), dtype).unwrap()];
             let run = |x: &[Array]| {
                 let x = ops::swap_axes(&x[0], 1, 2).unwrap();
-                let y = if columns == 128 { layer.forward(&x) } else { layer.backward(&x) };
-                ops::contiguous(&ops::swap_axes(&y.unwrap(), 1, 2).unwrap()).unwrap()
+                bits(&if columns == 128 { layer.forward(&x) } else { layer.backward(&x) }.unwrap())
             };
-            check(&format!("heads {name}, {columns} columns"), &x, COUNTS.into_iter(), run);
+            for [batch, length] in [[150, 1], [9, 1], [3, 7], [2, 64]] {
+                let alone = (0..batch).flat_map(|row| run(&rows(&x, row * length, [1, length])));
+                let together = run(&rows(&x, 0, [batch, length]));
+                assert!(together == alone.collect::<Vec<u8>>(), "heads {name}: {batch} of {length}");
+            }
         }
     });
 }
