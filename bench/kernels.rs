@@ -1,7 +1,9 @@
 //! Our CPU kernels beside MLX's own, and beside what memory gives: decode in GB/s of weights (of a set
 //! larger than the caches), prefill in GFLOP/s. The best of several runs.
 //!
-//!     cargo run --release --example kernels -- [rounds] [--mlx]
+//!     cargo run --release --example kernels -- [rounds] [--mlx] [--exact]
+//!
+//! `--mlx`: MLX's products instead, from 8 rows on of the dequantised matrix, where that is faster.
 
 use mlxrt::error::Result;
 use mlxrt::kernels;
@@ -35,13 +37,20 @@ fn probe(rounds: usize) -> Result<f64> {
     Ok(size_of_val(data.as_slice()) as f64 / seconds)
 }
 
-fn matrix(rows: i32, columns: i32, bits: i32, seed: i32) -> Result<Quantized> {
-    let quantization = Quantization { group_size: 64, bits, mode: QuantMode::Affine };
+fn matrix(rows: i32, columns: i32, quantization: Quantization, seed: i32) -> Result<Quantized> {
+    let Quantization { bits, group_size, mode } = quantization;
     let words: Vec<i32> =
         (0..rows * (columns / 32 * bits)).map(|i| (i ^ seed).wrapping_mul(-1_640_531_535)).collect();
     let packed = Array::from_i32(&words, &[rows, columns / 32 * bits])?;
     let packed = ops::astype(&packed, Dtype::U32)?;
-    let groups = Array::from_f32(&vec![0.01; (rows * columns / 64) as usize], &[rows, columns / 64])?;
+    let groups = columns / group_size;
+    if mode != QuantMode::Affine {
+        let bytes = Array::from_f32(&vec![120.0; (rows * groups) as usize], &[rows, groups])?;
+        let scales = ops::astype(&bytes, Dtype::U8)?;
+        eval([&packed, &scales])?;
+        return Ok(Quantized { packed, scales, biases: None, quantization });
+    }
+    let groups = Array::from_f32(&vec![0.01; (rows * groups) as usize], &[rows, groups])?;
     let scales = ops::astype(&groups, Dtype::BF16)?;
     let biases = ops::multiply(&scales, &ops::astype(&Array::scalar(-7.5)?, Dtype::BF16)?)?;
     eval([&packed, &scales, &biases])?;
@@ -57,21 +66,28 @@ fn main() -> Result<()> {
     let rounds = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(10);
     let mlx = arguments.iter().any(|text| text == "--mlx");
     use_device(Device::Cpu)?;
+    kernels::set_exact(arguments.iter().any(|text| text == "--exact"));
     println!("{} threads; reading: {:.1} GB/s", kernels::threads::count(), probe(rounds)? / 1e9);
     let product = |x: &Array, w: &Quantized| {
-        if mlx {
-            ops::quantized_matmul(&ops::astype(x, Dtype::F32)?, w, true)
+        if mlx && x.dim(0) < 8 {
+            ops::quantized_matmul(x, w, true)
+        } else if mlx {
+            ops::matmul(x, &ops::transpose(&ops::dequantize(w, Dtype::F32)?, &[1, 0])?)
         } else {
             Ok(kernels::quantized_matmul(x, w)?.expect("on the CPU"))
         }
     };
-    for bits in [4, 8] {
+    use QuantMode::{Affine, Mxfp4, Mxfp8, Nvfp4};
+    for (mode, group, bits) in
+        [(Affine, 64, 4), (Affine, 64, 8), (Mxfp4, 32, 4), (Mxfp8, 32, 8), (Nvfp4, 16, 4)]
+    {
+        let quantization = Quantization { group_size: group, bits, mode };
         for (rows, columns) in [(896, 896), (4864, 896), (8192, 2048), (2048, 8192)] {
-            let each = matrix(rows, columns, bits, 0)?;
+            let each = matrix(rows, columns, quantization, 0)?;
             let set: Vec<Quantized> = (0..(300 << 20) / bytes(&each) as i32)
-                .map(|seed| matrix(rows, columns, bits, seed))
+                .map(|seed| matrix(rows, columns, quantization, seed))
                 .collect::<Result<_>>()?;
-            print!("{bits} bits, {rows} x {columns}:");
+            print!("{} {bits} bits, {rows} x {columns}:", mode.name());
             for m in [1, 2, 4] {
                 let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
                 let seconds =

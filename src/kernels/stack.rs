@@ -23,9 +23,16 @@ pub(super) struct Stack<'a> {
 
 enum Parts<'a> {
     Dense(Floats<'a>),
-    Integers { packed: &'a [u32], scales: Floats<'a>, biases: Floats<'a> },
+    Integers {
+        packed: &'a [u32],
+        scales: Floats<'a>,
+        biases: Floats<'a>,
+    },
     /// Floats of 4 or 8 bits.
-    Floats { packed: &'a [u32], scales: &'a [u8] },
+    Floats {
+        packed: &'a [u32],
+        scales: &'a [u8],
+    },
 }
 
 impl Layout {

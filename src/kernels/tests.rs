@@ -120,7 +120,9 @@ fn cases(rng: &mut Pcg64, quantizations: impl Iterator<Item = Quantization>) -> 
 
 fn affine() -> impl Iterator<Item = Quantization> {
     let bits = [2, 3, 4, 5, 6, 8].into_iter();
-    bits.flat_map(|bits| [32, 64, 128].map(|group| Quantization::new(QuantMode::Affine, group, bits).unwrap()))
+    bits.flat_map(|bits| {
+        [32, 64, 128].map(|group| Quantization::new(QuantMode::Affine, group, bits).unwrap())
+    })
 }
 
 fn floats() -> impl Iterator<Item = Quantization> {

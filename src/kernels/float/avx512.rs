@@ -18,7 +18,12 @@ const FEW: usize = 4;
 
 /// See [`Job::block`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-pub(super) fn block<const KIND: u8, const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+pub(super) fn block<const KIND: u8, const BITS: usize>(
+    job: &Job,
+    row: usize,
+    count: usize,
+    scratch: &mut [f32],
+) {
     let fused = matches!(BITS, DENSE | 4 | 8);
     if job.inputs > FEW || !fused {
         return many::<KIND, BITS>(job, row, count, scratch);
@@ -35,7 +40,11 @@ pub(super) fn block<const KIND: u8, const BITS: usize>(job: &Job, row: usize, co
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-fn few<const KIND: u8, const BITS: usize, const M: usize>(job: &Job, rows: [usize; ROWS], scratch: &mut [f32]) {
+fn few<const KIND: u8, const BITS: usize, const M: usize>(
+    job: &Job,
+    rows: [usize; ROWS],
+    scratch: &mut [f32],
+) {
     match job.w {
         Matrix::Packed(w) => few_packed::<KIND, BITS, M>(job, &w, rows, scratch),
         Matrix::Dense(w) => match w.values {

@@ -105,7 +105,9 @@ impl<'a> Job<'a> {
         match self.w {
             Matrix::Dense(_) => self.block_of::<INTEGERS, DENSE>(isa, row, count, scratch),
             Matrix::Packed(w) => match (w.values, w.bits) {
-                (Values::Mxfp4 { .. } | Values::Nvfp4 { .. }, _) => self.block_of::<E2M1, 4>(isa, row, count, scratch),
+                (Values::Mxfp4 { .. } | Values::Nvfp4 { .. }, _) => {
+                    self.block_of::<E2M1, 4>(isa, row, count, scratch)
+                }
                 (Values::Mxfp8 { .. }, _) => self.block_of::<E4M3, 8>(isa, row, count, scratch),
                 (_, 2) => self.block_of::<INTEGERS, 2>(isa, row, count, scratch),
                 (_, 3) => self.block_of::<INTEGERS, 3>(isa, row, count, scratch),

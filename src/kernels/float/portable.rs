@@ -4,14 +4,24 @@ use super::{BLOCK, E2M1, E4M3, Job, LANES, UNIT, order, sum};
 use crate::kernels::matrix::{self, Matrix, Packed, Values};
 
 /// See [`Job::block`].
-pub(super) fn block<const KIND: u8, const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+pub(super) fn block<const KIND: u8, const BITS: usize>(
+    job: &Job,
+    row: usize,
+    count: usize,
+    scratch: &mut [f32],
+) {
     block_with::<KIND, BITS, { cfg!(target_arch = "aarch64") }>(job, row, count, scratch);
 }
 
 /// The same compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn block_avx2<const KIND: u8, const BITS: usize>(job: &Job, row: usize, count: usize, scratch: &mut [f32]) {
+pub(super) fn block_avx2<const KIND: u8, const BITS: usize>(
+    job: &Job,
+    row: usize,
+    count: usize,
+    scratch: &mut [f32],
+) {
     block_with::<KIND, BITS, true>(job, row, count, scratch);
 }
 
@@ -114,7 +124,10 @@ pub(super) fn read_groups<'a>(w: &Packed, row: usize, room: &'a mut [f32]) -> (&
             }
         }
         Values::Mxfp4 { scales } | Values::Mxfp8 { scales } => {
-            first.iter_mut().zip(&scales[row * count..]).for_each(|(a, scale)| *a = matrix::widen_e8m0(*scale));
+            first
+                .iter_mut()
+                .zip(&scales[row * count..])
+                .for_each(|(a, scale)| *a = matrix::widen_e8m0(*scale));
             second.copy_from_slice(first);
         }
     }
