@@ -30,6 +30,9 @@ pub enum Error {
     /// The model was freed while the call was under way.
     #[error("the model was freed while the call was under way")]
     Closed,
+    /// More requests wait than may, or the object is in use by another call.
+    #[error("{0}")]
+    Busy(String),
     /// The caller's buffer is too small.
     #[error("{0}")]
     BufferTooSmall(String),

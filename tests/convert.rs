@@ -7,7 +7,7 @@ use mlxrt::engine::{Cancel, ConvertOptions, LoadOptions, convert, load_for_tests
 use mlxrt::error::Error;
 use mlxrt::mlx::ops::{QuantMode, Quantization};
 use mlxrt::mlx::{Array, Device, Dtype, io};
-use mlxrt::nn::Pass;
+use mlxrt::nn::{Batch, Pass};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +37,9 @@ fn logits(folder: &Path, prompt: &[i32]) -> Vec<f32> {
     let options = LoadOptions { device, dtype, exact: true, ..LoadOptions::default() };
     let model = load_for_tests(folder, &options).unwrap().model;
     let ids = Array::from_i32(prompt, &[1, prompt.len() as i32]).unwrap();
-    let hidden = model.forward(&ids, &mut model.new_caches(), &Pass::default()).unwrap();
+    let mut caches = model.new_caches();
+    let mut batch = Batch::one(&mut caches, ids.dim(1)).unwrap();
+    let hidden = model.forward(&ids, &mut batch, &Pass::default()).unwrap();
     model.logits(&hidden).unwrap().to_vec_f32().unwrap()
 }
 

@@ -7,20 +7,21 @@
 
 use super::Tokenizer;
 use crate::error::{Error, Result};
+use std::ops::Deref;
 use tokenizers::{Decoder, DecoderWrapper, decoders::strip::Strip};
 
 const REPLACEMENT: &str = "\u{fffd}";
 
 /// Turns one answer's ids into text, piece by piece.
-pub struct Detokenizer<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct Detokenizer<T> {
+    tokenizer: T,
     skip_special: bool,
-    stages: Vec<Stage<'a>>,
+    stages: Vec<Stage>,
 }
 
-impl<'a> Detokenizer<'a> {
+impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
     /// For one answer of this tokenizer; with `skip_special` special tokens have no text.
-    pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
+    pub fn new(tokenizer: T, skip_special: bool) -> Self {
         let mut stages = vec![];
         match tokenizer.inner().get_decoder() {
             Some(decoder) => add_stages(decoder, &mut false, &mut stages),
@@ -64,7 +65,7 @@ fn pass_on(stages: &mut [Stage], tokens: Vec<String>, text: &mut String) -> Resu
 }
 
 /// The stages of a decoder. `fused`: what comes are no longer tokens but fragments of one.
-fn add_stages<'a>(decoder: &'a DecoderWrapper, fused: &mut bool, stages: &mut Vec<Stage<'a>>) {
+fn add_stages(decoder: &DecoderWrapper, fused: &mut bool, stages: &mut Vec<Stage>) {
     use DecoderWrapper as D;
     let stage = match (decoder, *fused) {
         (D::Sequence(sequence), _) => {
@@ -79,61 +80,63 @@ fn add_stages<'a>(decoder: &'a DecoderWrapper, fused: &mut bool, stages: &mut Ve
             *fused = true;
             Stage::Bytes(vec![])
         }
-        (D::Strip(strip), false) => Stage::StripEach(strip),
-        (D::Strip(strip), true) => Stage::StripAll(Stripping::new(strip)),
+        (D::Strip(strip), false) => Stage::StripEach(strip.clone()),
+        (D::Strip(strip), true) => Stage::StripAll(Stripping::new(strip.clone())),
         (D::ByteFallback(_), false) => Stage::ByteRuns(ByteRun::default()),
-        (D::BPE(_), false) => Stage::LastDiffers { decoder, held: None },
-        (D::CTC(_), false) => Stage::Repeats { decoder, last: None },
+        (D::BPE(_), false) => Stage::LastDiffers { decoder: decoder.clone(), held: None },
+        (D::CTC(_), false) => Stage::Repeats { decoder: decoder.clone(), last: None },
         (D::Replace(_) | D::WordPiece(_), false) => {
-            Stage::FirstDiffers { decoder, first: true, fused: false }
+            Stage::FirstDiffers { decoder: decoder.clone(), first: true, fused: false }
         }
-        (D::Metaspace(_), fused) => Stage::FirstDiffers { decoder, first: true, fused },
+        (D::Metaspace(_), fused) => Stage::FirstDiffers { decoder: decoder.clone(), first: true, fused },
         // No model is known to do these to fused text, which may need all of it.
         (D::ByteLevel(_) | D::ByteFallback(_) | D::BPE(_), true) => {
-            Stage::Whole { decoder, text: String::new() }
+            Stage::Whole { decoder: decoder.clone(), text: String::new() }
         }
-        (D::CTC(_) | D::Replace(_) | D::WordPiece(_), true) => Stage::Whole { decoder, text: String::new() },
+        (D::CTC(_) | D::Replace(_) | D::WordPiece(_), true) => {
+            Stage::Whole { decoder: decoder.clone(), text: String::new() }
+        }
     };
     stages.push(stage);
 }
 
 /// One decoder, or the part of it that needs no look ahead.
-enum Stage<'a> {
+enum Stage {
     /// Changes each token by itself, the first one perhaps in another way. All fragments of fused
     /// text belong to the first.
     FirstDiffers {
-        decoder: &'a DecoderWrapper,
+        decoder: DecoderWrapper,
         first: bool,
         fused: bool,
     },
     /// Changes the last token in another way, so one is held.
     LastDiffers {
-        decoder: &'a DecoderWrapper,
+        decoder: DecoderWrapper,
         held: Option<String>,
     },
     /// Drops repeated tokens.
     Repeats {
-        decoder: &'a DecoderWrapper,
+        decoder: DecoderWrapper,
         last: Option<String>,
     },
     /// Bytes written as GPT-2 writes them; the beginning of a character is held.
     Bytes(Vec<u8>),
     /// Bytes written as `<0x41>`.
     ByteRuns(ByteRun),
-    StripEach(&'a Strip),
-    StripAll(Stripping<'a>),
+    StripEach(Strip),
+    StripAll(Stripping),
     /// No decoder: Hugging Face puts a space between tokens.
     Spaced {
         first: bool,
     },
     /// Everything is held.
     Whole {
-        decoder: &'a DecoderWrapper,
+        decoder: DecoderWrapper,
         text: String,
     },
 }
 
-impl Stage<'_> {
+impl Stage {
     fn push(&mut self, token: String) -> Result<Vec<String>> {
         Ok(match self {
             Stage::FirstDiffers { decoder, first, fused } => {
@@ -157,7 +160,7 @@ impl Stage<'_> {
                 vec![take_text(held)]
             }
             Stage::ByteRuns(run) => run.push(token),
-            Stage::StripEach(strip) => vec![Stripping::new(strip).push(&token)],
+            Stage::StripEach(strip) => vec![Stripping::new(strip.clone()).push(&token)],
             Stage::StripAll(stripping) => vec![stripping.push(&token)],
             Stage::Spaced { first } => {
                 if std::mem::take(first) {
@@ -292,17 +295,17 @@ fn replaced(bytes: &[u8]) -> Vec<String> {
 }
 
 /// Takes up to `start` of a character from the front of a text and up to `stop` from its end.
-struct Stripping<'a> {
-    strip: &'a Strip,
+struct Stripping {
+    strip: Strip,
     /// How many may still be taken from the front.
     left: usize,
     /// How many at the end wait for more text.
     held: usize,
 }
 
-impl<'a> Stripping<'a> {
-    fn new(strip: &'a Strip) -> Self {
-        Stripping { strip, left: strip.start, held: 0 }
+impl Stripping {
+    fn new(strip: Strip) -> Self {
+        Stripping { left: strip.start, strip, held: 0 }
     }
 
     fn push(&mut self, text: &str) -> String {

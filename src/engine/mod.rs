@@ -3,9 +3,12 @@
 //! back over another, to the thread that asked; text, stop strings and callbacks are that thread's
 //! work.
 
+mod answer;
+mod batch;
 mod cancel;
 mod chat;
 mod checkpoint;
+mod context;
 mod convert;
 mod detokenizer;
 mod discover;
@@ -21,14 +24,21 @@ mod model;
 mod options;
 mod plain_text;
 mod python_json;
+mod request;
 mod safetensors_writer;
 mod sampler;
+mod scheduler;
+mod session;
+mod stats;
 mod stop;
+mod stream;
 mod task;
 mod threads;
 mod tokenizer;
 mod worker;
 
+pub use answer::{Finish, Outcome, Summary, Token};
+pub use batch::Classification;
 pub use cancel::Cancel;
 pub use chat::{ChatTemplate, Conversation};
 pub use convert::{ConvertOptions, convert};
@@ -36,7 +46,10 @@ pub use detokenizer::Detokenizer;
 pub use discover::{DiscoverOptions, ModelEntry, discover};
 pub use hub::{HubCache, ModelId};
 pub use load::{LoadedModel, load_for_tests};
-pub use model::{Finish, Model, Outcome, Summary, Token};
-pub use options::{GenerateOptions, LoadOptions, ModelInfo, Sampling};
+pub use model::Model;
+pub use options::{GenerateOptions, LoadOptions, ModelInfo, Sampling, ServingOptions};
+pub use request::Cost;
 pub use sampler::Sampler;
+pub use stats::ModelStats;
+pub use stream::Stream;
 pub use tokenizer::{Encoding, Tokenizer};

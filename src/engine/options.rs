@@ -25,8 +25,25 @@ pub struct LoadOptions {
     pub download: bool,
     /// Read weights into memory even where they could stay in their files.
     pub no_mmap: bool,
+    /// How the model serves its callers.
+    pub serving: ServingOptions,
     /// Stops loading.
     pub cancel: Option<Arc<Cancel>>,
+}
+
+/// How a model serves many callers.
+#[derive(Debug, Clone)]
+pub struct ServingOptions {
+    /// Requests that are computed together; further ones wait.
+    pub max_concurrent: usize,
+    /// Requests that may wait; further ones are refused.
+    pub max_queue: usize,
+}
+
+impl Default for ServingOptions {
+    fn default() -> Self {
+        ServingOptions { max_concurrent: 32, max_queue: 1024 }
+    }
 }
 
 /// How tokens are chosen.
@@ -93,6 +110,11 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
+    /// Whether the caller's cancel handle was triggered.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered())
+    }
+
     /// Checks every value; NaN is in no range.
     pub fn check(&self, vocab_size: u32) -> Result<()> {
         let in_range = |name: &str, value: f32, low: f32, high: f32| {

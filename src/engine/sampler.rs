@@ -32,7 +32,7 @@ impl Sampler {
         self.penalise(logits, history);
         let best = best(logits)?;
         let max = logits[best as usize];
-        let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
+        let sum = sum_exp(logits, max);
         let log_sum = max + sum.ln();
         let id = match self.options.temperature {
             0.0 => best,
@@ -88,6 +88,17 @@ impl Sampler {
         }
         kept
     }
+}
+
+/// The most likely token, and the logarithm of the sum of all `exp(logit)`.
+pub(super) fn log_sum_exp(logits: &[f32]) -> Result<(usize, f32)> {
+    let best = best(logits)? as usize;
+    Ok((best, logits[best] + sum_exp(logits, logits[best]).ln()))
+}
+
+/// The sum of all `exp(logit - max)`.
+fn sum_exp(logits: &[f32], max: f32) -> f32 {
+    logits.iter().map(|logit| (logit - max).exp()).sum()
 }
 
 /// The most likely token, the first of equals. NaN is an error: nothing sensible can follow.

@@ -3,21 +3,22 @@
 
 use super::load::{LoadedModel, load};
 use super::options::{LoadOptions, ModelInfo};
-use super::task::{Event, Request, Step, Task};
+use super::request::Request;
+use super::scheduler::Scheduler;
+use super::stats::Stats;
 use super::threads::{self, Running};
 use super::{Cancel, gguf};
 use crate::error::{Error, Result, without_panic};
 use crate::mlx;
 use crate::models::Config;
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 /// What other threads send.
 pub(super) enum Command {
-    Generate(Request),
-    /// A waiting task may go on, or the worker is to look at `closing`.
+    Submit(Box<Request>),
+    /// A waiting task may go on or was given up, or the worker is to look at `closing`.
     Wake,
 }
 
@@ -34,6 +35,7 @@ pub(super) struct Worker {
     pub loading: Receiver<Loading>,
     pub closing: Arc<Cancel>,
     pub running: Running,
+    pub stats: Arc<Stats>,
 }
 
 /// Starts the thread, which begins to load at once.
@@ -47,6 +49,8 @@ pub(super) fn start(
     let (loading_sender, loading) = channel();
     let closing = Arc::new(Cancel::default());
     let shared = closing.clone();
+    let stats = Arc::new(Stats::default());
+    let worker_stats = stats.clone();
     let running = threads::run(move || {
         let cancelled =
             || shared.is_triggered() || options.cancel.as_ref().is_some_and(|cancel| cancel.is_triggered());
@@ -64,12 +68,19 @@ pub(super) fn start(
                 return;
             }
         };
-        let _ = loading_sender.send(Loading::Ready(loaded.info.clone()));
-        serve(&loaded, &commands, &shared);
-        drop(loaded);
+        let LoadedModel { model, info } = loaded;
+        let context_length = info.context_length as usize;
+        match Scheduler::new(&*model, context_length, options.serving.clone(), &shared, worker_stats) {
+            Ok(scheduler) => {
+                let _ = loading_sender.send(Loading::Ready(info));
+                serve(scheduler, &commands, &shared);
+            }
+            Err(error) => drop(loading_sender.send(Loading::Failed(error))),
+        }
+        drop(model);
         give_memory_back();
     })?;
-    Ok(Worker { commands: command_sender, loading, closing, running })
+    Ok(Worker { commands: command_sender, loading, closing, running, stats })
 }
 
 /// MLX keeps freed memory for reuse; a model that is gone needs none.
@@ -77,35 +88,16 @@ fn give_memory_back() {
     let _ = mlx::memory::clear_cache();
 }
 
-/// Serves requests until the model is closed. Each task has one step a round.
-fn serve(loaded: &LoadedModel, commands: &Receiver<Command>, closing: &Cancel) {
-    let mut tasks: VecDeque<Task> = VecDeque::new();
+/// Serves requests until the model is closed.
+fn serve(mut scheduler: Scheduler, commands: &Receiver<Command>, closing: &Cancel) {
     loop {
-        let mut idle = true;
-        for _ in 0..tasks.len() {
-            let mut task = tasks.pop_front().expect("counted");
-            let model = &*loaded.model;
-            let step = without_panic(|| task.step(model, closing));
-            match step {
-                Ok(Step::More) => idle = false,
-                Ok(Step::Waits) => {}
-                Ok(Step::Done) => continue,
-                Err(error) => {
-                    task.end(Err(error));
-                    continue;
-                }
-            }
-            tasks.push_back(task);
-        }
+        let busy = scheduler.step();
         // With nothing to compute the thread sleeps until something is sent.
         let mut next =
-            if idle { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
+            if busy { commands.try_recv() } else { commands.recv().map_err(|_| TryRecvError::Disconnected) };
         while let Ok(command) = next {
             match command {
-                Command::Generate(request) if closing.is_triggered() => {
-                    let _ = request.events.send(Event::End(Err(Error::Closed)));
-                }
-                Command::Generate(request) => tasks.push_back(Task::new(request, &*loaded.model)),
+                Command::Submit(request) => scheduler.submit(*request),
                 Command::Wake => {}
             }
             next = commands.try_recv();
@@ -114,12 +106,10 @@ fn serve(loaded: &LoadedModel, commands: &Receiver<Command>, closing: &Cancel) {
             break;
         }
     }
-    for task in tasks {
-        task.end(Err(Error::Closed));
-    }
+    scheduler.close();
     while let Ok(command) = commands.try_recv() {
-        if let Command::Generate(request) = command {
-            let _ = request.events.send(Event::End(Err(Error::Closed)));
+        if let Command::Submit(request) = command {
+            request.refuse(Error::Closed);
         }
     }
 }

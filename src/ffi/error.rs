@@ -39,6 +39,8 @@ pub enum mlxrt_status {
     /// A download failed: the hub cannot be reached, went silent, refused, or sent something else than
     /// it lists. What arrived is kept where it can be gone on from.
     MLXRT_STATUS_NETWORK = 13,
+    /// As many requests wait for the model as may, or the session is in use by another call.
+    MLXRT_STATUS_BUSY = 14,
 }
 
 use mlxrt_status::*;
@@ -69,6 +71,7 @@ pub(super) fn status_of(error: &Error) -> mlxrt_status {
         Error::BufferTooSmall(_) => MLXRT_STATUS_BUFFER_TOO_SMALL,
         Error::Io(_) => MLXRT_STATUS_IO,
         Error::Network(_) => MLXRT_STATUS_NETWORK,
+        Error::Busy(_) => MLXRT_STATUS_BUSY,
         Error::Mlx(_) => MLXRT_STATUS_MLX,
         Error::Internal(_) => MLXRT_STATUS_INTERNAL,
     }

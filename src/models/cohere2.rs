@@ -6,7 +6,7 @@ use super::parts::decoder::{Block, Decoder};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Attention, AttentionSpec, Cache, LayerNorm, Masks, Mlp, Module, Rope, Weights};
+use crate::nn::{Activation, Attention, AttentionSpec, Cache, LayerNorm, Memory, Mlp, Module, Rope, Weights};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -59,9 +59,9 @@ struct Layer {
 }
 
 impl Block for Layer {
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         let h = self.norm.forward(x)?;
-        let attended = self.attention.forward(&h, masks, cache)?;
+        let attended = self.attention.forward(&h, memory)?;
         ops::add(&ops::add(&attended, &self.mlp.forward(&h)?)?, x)
     }
 

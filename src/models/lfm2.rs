@@ -7,7 +7,7 @@ use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
 use crate::nn::{
-    Activation, Attention, AttentionSpec, Cache, Linear, Masks, Mlp, Module, QkNorms, RmsNorm, Rope,
+    Activation, Attention, AttentionSpec, Cache, Linear, Memory, Mlp, Module, QkNorms, RmsNorm, Rope,
     ShortConv, Weights,
 };
 use serde::Deserialize;
@@ -83,11 +83,12 @@ impl GatedConv {
 }
 
 impl Block for GatedConv {
-    fn forward(&self, x: &Array, _: &Masks, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         let width = x.dim(-1);
         let parts = ops::split(&self.input.forward(x)?, &[width, 2 * width], -1)?;
         let [b, c, x] = &parts[..] else { unreachable!("split at two places") };
-        let mixed = self.conv.forward(&ops::multiply(b, x)?, cache.recurrent()?, 0)?;
+        let mixed = memory
+            .each(1, [&ops::multiply(b, x)?], |[x], cache, _| self.conv.forward(&x, cache.recurrent()?, 0))?;
         self.output.forward(&ops::multiply(c, &mixed)?)
     }
 

@@ -32,17 +32,18 @@ pub use config::{Config, MAX_SIZE};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
-use crate::nn::{AttentionSpec, Cache, Pass, Rope, Weights};
+use crate::nn::{AttentionSpec, Batch, Cache, Pass, Rope, Weights};
 
 /// What every architecture can do.
 pub trait Model {
-    /// Runs token ids `[1, length]` behind what the caches hold; gives `[1, length, width]`.
-    fn forward(&self, ids: &Array, caches: &mut [Cache], pass: &Pass) -> Result<Array>;
+    /// Runs token ids `[1, length]`, those of the batch's sequences packed, behind what their caches
+    /// hold; gives `[1, length, width]`.
+    fn forward(&self, ids: &Array, batch: &mut Batch, pass: &Pass) -> Result<Array>;
 
     /// The logits `[.., vocabulary]` of what [`Model::forward`] gave.
     fn logits(&self, hidden: &Array) -> Result<Array>;
 
-    /// Empty caches: one a layer that has a memory of its own.
+    /// Empty caches for a sequence: one a layer that has a memory of its own.
     fn new_caches(&self) -> Vec<Cache>;
 
     /// The numbers that describe the model.

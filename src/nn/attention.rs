@@ -1,6 +1,6 @@
 //! Grouped-query attention (Ainslie et al. 2023) with rotary positions and a cache.
 
-use super::{Cache, Linear, Masks, Module, RmsNorm, Rope, Weights, soft_cap};
+use super::{Cache, Linear, Masks, Memory, Module, RmsNorm, Rope, Weights, soft_cap};
 use crate::error::Result;
 use crate::mlx::ops::{self, Mask};
 use crate::mlx::{Array, Dtype};
@@ -159,12 +159,11 @@ impl Attention {
         Cache::attention(self.spec.window)
     }
 
-    /// Attends from the new positions of `x` to those in the cache and to each other, and adds the new
-    /// ones to the cache.
-    pub fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
-        let cache = cache.kv()?;
+    /// Attends from the new positions of `x` to those in its sequence's cache and to each other, and adds
+    /// the new ones to the cache.
+    pub fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         let (batch, length) = (x.dim(0), x.dim(1));
-        let AttentionSpec { heads, kv_heads, head_dim, scale, window, .. } = self.spec;
+        let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
         let split = |y: &Array, heads: i32| ops::reshape(y, &[batch, length, heads, head_dim]);
         let heads_first = |y: &Array| ops::transpose(y, &[0, 2, 1, 3]);
 
@@ -185,7 +184,19 @@ impl Attention {
         {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        (q, k) = (heads_first(&q)?, heads_first(&k)?);
+        let (q, k) = (heads_first(&q)?, heads_first(&k)?);
+        let attended = memory.each(2, [&q, &k, &v], |qkv, cache, masks| self.attend(qkv, cache, masks))?;
+        let mut attended = heads_first(&attended)?;
+        if let Some(gate) = gate {
+            attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
+        }
+        self.output.forward(&ops::reshape(&attended, &[batch, length, heads * head_dim])?)
+    }
+
+    /// What one sequence's new queries read, all `[1, heads, length, head_dim]`.
+    fn attend(&self, [mut q, mut k, v]: [Array; 3], cache: &mut Cache, masks: &Masks) -> Result<Array> {
+        let cache = cache.kv()?;
+        let AttentionSpec { scale, window, .. } = self.spec;
         if let Some(rope) = &self.spec.rope {
             let offset = cache.offset();
             (q, k) = (rope.forward(&q, offset)?, rope.forward(&k, offset)?);
@@ -193,7 +204,6 @@ impl Attention {
         if let Some(gain) = self.spec.query_gain {
             q = gain.apply(q, cache.offset())?;
         }
-
         let (k, v) = cache.update(k, v)?;
         let (mask, dtype) = (masks.of(window)?, q.dtype());
         if self.spec.widen_f16 && dtype == Dtype::F16 {
@@ -203,11 +213,7 @@ impl Attention {
             Some(cap) => soft_capped(&q, &k, &v, scale, mask, cap)?,
             None => ops::attention(&q, &k, &v, scale, mask, self.sinks.as_ref())?,
         };
-        let mut attended = heads_first(&ops::astype(&attended, dtype)?)?;
-        if let Some(gate) = gate {
-            attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
-        }
-        self.output.forward(&ops::reshape(&attended, &[batch, length, heads * head_dim])?)
+        ops::astype(&attended, dtype)
     }
 
     /// Queries, keys and values, the heads side by side.

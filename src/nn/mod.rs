@@ -1,8 +1,9 @@
 //! The parts that models are made of. Shapes are `[batch, length, width]` unless a function says
-//! otherwise; every function builds a graph on the calling thread and computes nothing itself.
+//! otherwise, where batch is 1 and the sequences of a pass lie behind each other ([`Batch`]); every function builds a graph on the calling thread and computes nothing itself.
 
 mod activation;
 mod attention;
+mod batch;
 mod cache;
 mod experts;
 mod gated_delta;
@@ -17,6 +18,7 @@ mod weights;
 
 pub use activation::{Activation, soft_cap};
 pub use attention::{Attention, AttentionSpec, QkNorms, QueryGain};
+pub use batch::{Batch, Memory, Packing};
 pub use cache::{Cache, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};
 pub use gated_delta::gated_delta;

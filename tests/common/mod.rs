@@ -3,7 +3,7 @@
 
 use mlxrt::mlx::{Array, Dtype, ops};
 use mlxrt::models::Model;
-use mlxrt::nn::{Cache, Pass};
+use mlxrt::nn::{Batch, Cache, Pass};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,12 +61,25 @@ pub type Arrays = HashMap<String, Array>;
 
 /// Runs ids behind the caches; logits of every position, row after row.
 pub fn feed(model: &dyn Model, ids: &[i32], caches: &mut [Cache]) -> Vec<f32> {
-    let input = Array::from_i32(ids, &[1, ids.len() as i32]).unwrap();
-    let hidden = model.forward(&input, caches, &Pass::default()).unwrap();
+    feed_together(model, [(ids, caches)]).remove(0)
+}
+
+/// The same for several sequences in one pass.
+pub fn feed_together<'a, const N: usize>(
+    model: &dyn Model,
+    sequences: [(&[i32], &'a mut [Cache]); N],
+) -> Vec<Vec<f32>> {
+    let ids: Vec<i32> = sequences.iter().flat_map(|(ids, _)| *ids).copied().collect();
+    let lengths = sequences.each_ref().map(|(ids, _)| ids.len());
+    let mut batch = Batch::new(sequences.map(|(ids, caches)| (caches, ids.len() as i32))).unwrap();
+    let input = Array::from_i32(&ids, &[1, ids.len() as i32]).unwrap();
+    let hidden = model.forward(&input, &mut batch, &Pass::default()).unwrap();
     let logits = model.logits(&hidden).unwrap().to_vec_f32().unwrap();
     // Not a number is no distance from anything: the comparisons below would let it pass.
     assert!(logits.iter().all(|logit| logit.is_finite()));
-    logits
+    let mut rest = &logits[..];
+    let mut cut = |length| rest.split_off(..length * logits.len() / ids.len()).unwrap().to_vec();
+    lengths.map(&mut cut).into()
 }
 
 /// A reference's token ids.

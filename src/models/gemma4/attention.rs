@@ -5,17 +5,17 @@ use super::super::{Config, Dims};
 use super::{Args, Kind};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, ops};
-use crate::nn::{Cache, KvCache, Linear, Masks, Module, RmsNorm, Rope, Weights};
+use crate::nn::{Batch, Cache, Linear, Masks, Module, RmsNorm, Rope, Weights};
 
-/// The keys and values that a layer attends to, and the position of its first query.
-pub(super) struct Memory {
+/// The keys and values that a layer attends to, and the position of its first query, of one sequence.
+pub(super) struct KeysAndValues {
     keys: Array,
     values: Array,
     offset: i32,
 }
 
-/// Keys and values of a layer that has its own.
-struct KeysValues {
+/// The maps to keys and values of a layer that has its own.
+struct Projections {
     k: Linear,
     /// `None`: the keys, before their norm, are the values too.
     v: Option<Linear>,
@@ -33,7 +33,7 @@ pub(super) struct Attention {
     head_dim: i32,
     rope: Rope,
     window: Option<i32>,
-    own: Option<KeysValues>,
+    own: Option<Projections>,
     /// The layer whose keys and values are attended to: this one, or an earlier one of its kind.
     source: usize,
 }
@@ -72,7 +72,7 @@ impl Attention {
         let output = linear("o", heads * head_dim, width)?;
         let own = if source == index {
             let shared = args.attention_k_eq_v && kind == Kind::FullAttention;
-            Some(KeysValues {
+            Some(Projections {
                 k: linear("k", width, num_kv_heads * head_dim)?,
                 v: if shared { None } else { Some(linear("v", width, num_kv_heads * head_dim)?) },
                 k_norm: RmsNorm::load(weights, &format!("{prefix}.k_norm"), head_dim, eps)?,
@@ -95,37 +95,49 @@ impl Attention {
         })
     }
 
-    /// Adds the new positions of `x` to the cache.
-    fn remember(&self, own: &KeysValues, x: &Array, cache: &mut KvCache) -> Result<Memory> {
-        let offset = cache.offset();
+    /// Adds the new positions of `x` to each sequence's cache.
+    fn remember(&self, own: &Projections, x: &Array, batch: &mut Batch) -> Result<Vec<KeysAndValues>> {
         let keys = split(&own.k.forward(x)?, own.kv_heads, self.head_dim)?;
         let values = match &own.v {
             Some(v) => split(&v.forward(x)?, own.kv_heads, self.head_dim)?,
             None => keys.clone(),
         };
-        let keys = self.rope.forward(&heads_first(&own.k_norm.forward(&keys)?)?, offset)?;
+        let keys = heads_first(&own.k_norm.forward(&keys)?)?;
         let values = heads_first(&ops::rms_norm(&values, None, own.eps)?)?;
-        let (keys, values) = cache.update(keys, values)?;
-        Ok(Memory { keys, values, offset })
+        let new = batch.packing().split(2, [&keys, &values])?;
+        let mut memory = batch.layer(self.source)?;
+        let caches = memory.caches();
+        let update = |([keys, values], cache): ([Array; 2], &mut Cache)| {
+            let cache = cache.kv()?;
+            let offset = cache.offset();
+            let (keys, values) = cache.update(self.rope.forward(&keys, offset)?, values)?;
+            Ok(KeysAndValues { keys, values, offset })
+        };
+        new.into_iter().zip(caches).map(update).collect()
     }
 
-    /// `memories` are those of the layers before, to which this adds its own.
+    /// `memories` are those of the layers before, one a sequence, to which this adds its own.
     pub fn forward(
         &self,
         x: &Array,
-        masks: &Masks,
-        cache: Option<&mut Cache>,
-        memories: &mut Vec<Memory>,
+        batch: &mut Batch,
+        memories: &mut Vec<Vec<KeysAndValues>>,
     ) -> Result<Array> {
-        if let (Some(own), Some(cache)) = (&self.own, cache) {
-            memories.push(self.remember(own, x, cache.kv()?)?);
+        if let Some(own) = &self.own {
+            memories.push(self.remember(own, x, batch)?);
         }
-        let memory = memories.get(self.source);
-        let memory = memory.ok_or_else(|| Error::Internal("too few caches for the model".into()))?;
+        let memories = memories.get(self.source);
+        let memories = memories.ok_or_else(|| Error::Internal("a layer without keys and values".into()))?;
         let q = self.q_norm.forward(&split(&self.q.forward(x)?, self.heads, self.head_dim)?)?;
-        let q = self.rope.forward(&heads_first(&q)?, memory.offset)?;
-        // The norms make up for the usual scale.
-        let attended = ops::attention(&q, &memory.keys, &memory.values, 1.0, masks.of(self.window)?, None)?;
+        let packing = batch.packing();
+        let queries = packing.split(2, [&heads_first(&q)?])?;
+        let attend = |(([q], memory), masks): (([Array; 1], &KeysAndValues), &Masks)| {
+            let q = self.rope.forward(&q, memory.offset)?;
+            // The norms make up for the usual scale.
+            ops::attention(&q, &memory.keys, &memory.values, 1.0, masks.of(self.window)?, None)
+        };
+        let attended = queries.into_iter().zip(memories).zip(packing.masks()).map(attend);
+        let attended = packing.join(2, attended.collect::<Result<_>>()?)?;
         self.output.forward(&ops::flatten(&heads_first(&attended)?, 2, 3)?)
     }
 

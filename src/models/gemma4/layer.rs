@@ -1,13 +1,13 @@
 //! One layer of Gemma 4.
 
 use super::super::Config;
-use super::attention::{Attention, Memory};
+use super::attention::{Attention, KeysAndValues};
 use super::experts::ExpertBlock;
 use super::per_layer::InputGate;
 use super::{Args, Kind};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Cache, Masks, Mlp, Module, RmsNorm, Weights};
+use crate::nn::{Activation, Batch, Cache, Mlp, Module, RmsNorm, Weights};
 
 /// One layer.
 pub(super) struct Layer {
@@ -61,16 +61,15 @@ impl Layer {
         })
     }
 
-    /// `cache`: this layer's, if it has one. `input`: its vectors of the tokens.
+    /// `memories`: see [`Attention::forward`]. `input`: this layer's vectors of the tokens.
     pub fn forward(
         &self,
         x: &Array,
-        masks: &Masks,
-        cache: Option<&mut Cache>,
-        memories: &mut Vec<Memory>,
+        batch: &mut Batch,
+        memories: &mut Vec<Vec<KeysAndValues>>,
         input: Option<&Array>,
     ) -> Result<Array> {
-        let attended = self.attention.forward(&self.attention_norm.forward(x)?, masks, cache, memories)?;
+        let attended = self.attention.forward(&self.attention_norm.forward(x)?, batch, memories)?;
         let mut h = ops::add(x, &self.after_attention_norm.forward(&attended)?)?;
         let mut mapped = self.mlp.forward(&self.mlp_norm.forward(&h)?)?;
         if let Some(experts) = &self.experts {

@@ -14,7 +14,7 @@ use super::parts::decoder::Decoder;
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Cache, Masks, Pass, RmsNorm, Rope, RopeScaling, Weights};
+use crate::nn::{Batch, Cache, Pass, RmsNorm, Rope, RopeScaling, Weights};
 use layer::Layer;
 use per_layer::PerLayerInputs;
 use serde::Deserialize;
@@ -197,17 +197,15 @@ struct Gemma4 {
 }
 
 impl Model for Gemma4 {
-    fn forward(&self, ids: &Array, caches: &mut [Cache], pass: &Pass) -> Result<Array> {
+    fn forward(&self, ids: &Array, batch: &mut Batch, pass: &Pass) -> Result<Array> {
         let mut h = self.decoder.embed(ids)?;
         let inputs = self.per_layer_inputs.as_ref().map(|inputs| inputs.forward(ids, &h)).transpose()?;
-        let masks = Masks::new(caches, ids.dim(1))?;
-        let mut caches = caches.iter_mut();
         let mut memories = vec![];
         for (index, layer) in self.decoder.blocks.iter().enumerate() {
             let at = index as i32;
             let of_layer = |inputs: &Array| ops::squeeze(&ops::slice(inputs, 2, at, at + 1)?, 2);
             let input = inputs.as_ref().map(of_layer).transpose()?;
-            h = layer.forward(&h, &masks, caches.next(), &mut memories, input.as_ref())?;
+            h = layer.forward(&h, batch, &mut memories, input.as_ref())?;
             pass.layer_done(&h)?;
         }
         self.decoder.norm.forward(&h)

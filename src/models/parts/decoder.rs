@@ -3,12 +3,12 @@
 use super::super::{Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Cache, Embedding, Linear, Masks, Module, Pass, Weights, soft_cap};
+use crate::nn::{Batch, Cache, Embedding, Linear, Memory, Module, Pass, Weights, soft_cap};
 
 /// A layer, or a part of one that looks at past positions: maps its input and remembers what it must.
 pub trait Block {
-    /// Maps `x` `[batch, length, width]`, the positions behind those in the cache.
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array>;
+    /// Maps `x` `[1, length, width]`, for each sequence the positions behind those in its cache.
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array>;
 
     /// An empty cache for this layer.
     fn new_cache(&self) -> Cache;
@@ -94,11 +94,10 @@ impl<B> Decoder<B> {
 }
 
 impl<B: Block> Model for Decoder<B> {
-    fn forward(&self, ids: &Array, caches: &mut [Cache], pass: &Pass) -> Result<Array> {
+    fn forward(&self, ids: &Array, batch: &mut Batch, pass: &Pass) -> Result<Array> {
         let mut h = self.embed(ids)?;
-        let masks = Masks::new(caches, ids.dim(1))?;
-        for (block, cache) in self.blocks.iter().zip(caches) {
-            h = block.forward(&h, &masks, cache)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            h = block.forward(&h, &mut batch.layer(index)?)?;
             pass.layer_done(&h)?;
         }
         self.norm.forward(&h)

@@ -5,7 +5,7 @@ use super::super::Config;
 use super::decoder::Block;
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
-use crate::nn::{Activation, Cache, Linear, Masks, Module, RmsNorm, ShortConv, Weights, gated_delta};
+use crate::nn::{Activation, Cache, Linear, Memory, Module, RmsNorm, ShortConv, Weights, gated_delta};
 
 /// The shape of a gated delta net.
 #[derive(Debug, Clone, Copy)]
@@ -90,15 +90,17 @@ impl GatedDeltaNet {
 
 impl Block for GatedDeltaNet {
     /// From the convolution to the output layer everything is float32, where mlx-lm rounds in between.
-    fn forward(&self, x: &Array, _: &Masks, cache: &mut Cache) -> Result<Array> {
-        let cache = cache.recurrent()?;
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         let (batch, length) = (x.dim(0), x.dim(1));
         let GatedDeltaSpec { heads: [key_heads, heads], head_dims: [key_dim, value_dim], .. } = self.spec;
         let [keys, values] = self.spec.widths();
         let float = |x: &Array| ops::astype(x, Dtype::F32);
         let split = |x: &Array, heads, dim| ops::reshape(x, &[batch, length, heads, dim]);
 
-        let mixed = Activation::Silu.apply(&self.conv.forward(&self.qkv.forward(x)?, cache, 0)?)?;
+        let mixed = memory.each(1, [&self.qkv.forward(x)?], |[qkv], cache, _| {
+            self.conv.forward(&qkv, cache.recurrent()?, 0)
+        })?;
+        let mixed = Activation::Silu.apply(&mixed)?;
         let parts = ops::split(&float(&mixed)?, &[keys, 2 * keys], -1)?;
         // Of length 1; queries carry the factor on what they read too.
         let scale = (key_dim as f32).powf(-0.5);
@@ -111,8 +113,13 @@ impl Block for GatedDeltaNet {
         let step = ops::add(&self.decay.forward(x)?, &self.decay_bias)?;
         let softplus = ops::logaddexp(&step, &ops::constant(0.0, &step)?)?;
         let log_decay = ops::multiply(&self.decay_rate, &softplus)?;
-        let (read, state) = gated_delta([&q, &k, &v], &log_decay, &beta, cache.get(1))?;
-        cache.set(1, state);
+        let read =
+            memory.each(1, [&q, &k, &v, &log_decay, &beta], |[q, k, v, log_decay, beta], cache, _| {
+                let cache = cache.recurrent()?;
+                let (read, state) = gated_delta([&q, &k, &v], &log_decay, &beta, cache.get(1))?;
+                cache.set(1, state);
+                Ok(read)
+            })?;
 
         let gate = float(&split(&self.gate.forward(x)?, heads, value_dim)?)?;
         let gated = Activation::Silu.gated(&gate, &self.norm.forward(&read)?)?;

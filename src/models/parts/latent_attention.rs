@@ -5,7 +5,7 @@ use super::decoder::Block;
 use crate::error::{Error, Result};
 use crate::mlx::ops::{self, Mask};
 use crate::mlx::{Array, Dtype};
-use crate::nn::{Cache, HeadLinear, Linear, Masks, Module, RmsNorm, Rope, Weights, causal_mask};
+use crate::nn::{Cache, HeadLinear, KvCache, Linear, Memory, Module, RmsNorm, Rope, Weights, causal_mask};
 
 /// The shape of such a block.
 #[derive(Debug, Clone)]
@@ -79,14 +79,11 @@ impl LatentAttention {
 }
 
 impl Block for LatentAttention {
-    /// Attends from the new positions of `x` to those in the cache and to each other, and adds the new
-    /// ones to the cache. One query is mapped to the latent space; for many it is cheaper to compute keys
-    /// and values from it.
-    fn forward(&self, x: &Array, _: &Masks, cache: &mut Cache) -> Result<Array> {
-        let cache = cache.kv()?;
-        let (batch, length, past) = (x.dim(0), x.dim(1), cache.offset());
-        let LatentSpec { heads, nope_dim, rope_dim, value_dim, latent_dim, scale, .. } = self.spec;
-        let rope = &self.spec.rope;
+    /// Attends from the new positions of `x` to those in its sequence's cache and to each other, and adds
+    /// the new ones to the cache.
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
+        let (batch, length) = (x.dim(0), x.dim(1));
+        let LatentSpec { heads, nope_dim, rope_dim, value_dim, latent_dim, .. } = self.spec;
         let heads_first = |y: &Array| ops::transpose(y, &[0, 2, 1, 3]);
         let split = |y: &Array, at: i32| {
             let last = y.shape().len() - 1;
@@ -101,8 +98,29 @@ impl Block for LatentAttention {
         let (q, q_rotated) = split(&heads_first(&q)?, nope_dim)?;
         let (latent, key) = split(&self.kv.forward(x)?, latent_dim)?;
         let latent = ops::expand_dims(&self.kv_norm.forward(&latent)?, 1)?;
+        let key = ops::expand_dims(&key, 1)?;
+        let attended =
+            memory.each(2, [&q, &q_rotated, &latent, &key], |new, cache, _| self.attend(new, cache.kv()?))?;
+        let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * value_dim])?;
+        self.output.forward(&joined)
+    }
+
+    fn new_cache(&self) -> Cache {
+        Cache::full()
+    }
+}
+
+impl LatentAttention {
+    /// What one sequence's new queries read, `[1, heads, length, value_dim]`. `new`: the two parts of the
+    /// queries, latent vectors and keys. One query is mapped to the latent space; for many it is cheaper
+    /// to compute keys and values from it.
+    fn attend(&self, new: [Array; 4], cache: &mut KvCache) -> Result<Array> {
+        let [q, q_rotated, latent, key] = new;
+        let (length, past) = (q.dim(2), cache.offset());
+        let LatentSpec { scale, rope, .. } = &self.spec;
+        let scale = *scale;
         let q_rotated = rope.forward(&q_rotated, past)?;
-        let key = rope.forward(&ops::expand_dims(&key, 1)?, past)?;
+        let key = rope.forward(&key, past)?;
         let (latent, key) = cache.update(latent, key)?;
 
         // What the rotated parts give to the scores goes to attention as its mask.
@@ -110,20 +128,14 @@ impl Block for LatentAttention {
         let attend = |q: &Array, k: &Array, v: &Array, scores: Array| {
             ops::attention(q, k, v, scale, &Mask::Array(scores), None)
         };
-        let attended = if length == 1 {
+        if length == 1 {
             let q = self.keys.forward(&q)?;
-            self.values.forward(&attend(&q, &latent, &latent, scores)?)?
+            self.values.forward(&attend(&q, &latent, &latent, scores)?)
         } else {
             let lowest = ops::constant(lowest(scores.dtype()), &scores)?;
-            let scores = ops::select(&causal_mask(past, length)?, &scores, &lowest)?;
-            attend(&q, &self.keys.backward(&latent)?, &self.values.forward(&latent)?, scores)?
-        };
-        let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * value_dim])?;
-        self.output.forward(&joined)
-    }
-
-    fn new_cache(&self) -> Cache {
-        Cache::full()
+            let scores = ops::select(&causal_mask(key.dim(2) - length, length)?, &scores, &lowest)?;
+            attend(&q, &self.keys.backward(&latent)?, &self.values.forward(&latent)?, scores)
+        }
     }
 }
 

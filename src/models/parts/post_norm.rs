@@ -4,7 +4,7 @@
 use super::decoder::Block;
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Attention, AttentionSpec, Cache, Masks, Module, RmsNorm, Weights};
+use crate::nn::{Attention, AttentionSpec, Cache, Memory, Module, RmsNorm, Weights};
 
 /// One layer.
 pub struct PostNorm {
@@ -34,8 +34,8 @@ impl PostNorm {
 }
 
 impl Block for PostNorm {
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
-        let h = ops::add(x, &self.attention_norm.forward(&self.attention.forward(x, masks, cache)?)?)?;
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
+        let h = ops::add(x, &self.attention_norm.forward(&self.attention.forward(x, memory)?)?)?;
         ops::add(&h, &self.mlp_norm.forward(&self.mlp.forward(&h)?)?)
     }
 

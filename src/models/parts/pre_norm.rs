@@ -4,7 +4,7 @@
 use super::decoder::Block;
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Attention, AttentionSpec, Cache, Masks, Module, RmsNorm, Weights};
+use crate::nn::{Attention, AttentionSpec, Cache, Memory, Module, RmsNorm, Weights};
 
 /// One layer.
 pub struct PreNorm {
@@ -49,8 +49,8 @@ impl PreNorm {
 }
 
 impl Block for PreNorm {
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
-        let h = self.add(x, &self.mixer.forward(&self.mixer_norm.forward(x)?, masks, cache)?)?;
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
+        let h = self.add(x, &self.mixer.forward(&self.mixer_norm.forward(x)?, memory)?)?;
         self.add(&h, &self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
     }
 
@@ -60,8 +60,8 @@ impl Block for PreNorm {
 }
 
 impl Block for Attention {
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
-        self.forward(x, masks, cache)
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
+        self.forward(x, memory)
     }
 
     fn new_cache(&self) -> Cache {

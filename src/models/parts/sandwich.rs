@@ -4,7 +4,7 @@
 use super::decoder::Block;
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Attention, AttentionSpec, Cache, Masks, Mlp, Module, RmsNorm, Weights};
+use crate::nn::{Attention, AttentionSpec, Cache, Memory, Mlp, Module, RmsNorm, Weights};
 
 /// A block's norms as the checkpoint has them.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +58,9 @@ impl Sandwich {
 }
 
 impl Block for Sandwich {
-    fn forward(&self, x: &Array, masks: &Masks, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         let [before_attention, after_attention, before_mlp, after_mlp] = &self.norms;
-        let attended = self.attention.forward(&before_attention.forward(x)?, masks, cache)?;
+        let attended = self.attention.forward(&before_attention.forward(x)?, memory)?;
         let h = (self.add)(x, &after_attention.forward(&attended)?)?;
         let mapped = self.mlp.forward(&before_mlp.forward(&h)?)?;
         (self.add)(&h, &after_mlp.forward(&mapped)?)
