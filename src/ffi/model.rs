@@ -135,10 +135,10 @@ pub struct mlxrt_load_options {
     /// such a file while the model is loaded ends the process. Replacing it is fine.
     pub no_mmap: i32,
     /// Non-zero: on the CPU, multiply affine quantised matrices in float32. By default the input of such a
-    /// product is rounded to 8-bit integers, with a scale for every 32 of a row, which is faster
-    /// (SPEED). It changed the demo model's next-token distributions by a KL divergence of 1e-4 on
-    /// average, and the most likely token in 0.5% of the positions. Other matrices are always
-    /// multiplied in float32. No effect on a GPU, nor on macOS.
+    /// product is rounded to 8-bit integers, with a scale for every 32 of a row, which is faster. On the
+    /// demo model this changed the next-token distributions by a KL divergence of 1e-4 on average, and
+    /// the most likely token in 0.5% of the positions. All other matrices are multiplied in float32
+    /// anyway. No effect on a GPU, nor on macOS.
     pub exact: i32,
     /// Threads that compute on the CPU, at most 1024. They are the process's: all models use this many
     /// from now on, until another is loaded with a number of its own. 0 leaves the number as it is; at
