@@ -102,9 +102,11 @@ fn mlx_c_sources() -> PathBuf {
 fn compiled_once(root: &Path, out: &Path, mlx: &Path, mlx_c: &Path) -> PathBuf {
     let mut made_from = DefaultHasher::new();
     println!("cargo:rerun-if-changed=src/mlx/mapped.cpp");
+    println!("cargo:rerun-if-changed=src/mlx/primitive.cpp");
     (
         include_str!("build.rs"),
         include_str!("src/mlx/mapped.cpp"),
+        include_str!("src/mlx/primitive.cpp"),
         mlx,
         mlx_c,
         modified(&mlx.join("lib/libmlx.so")),
@@ -136,7 +138,7 @@ fn compile_mlx_c(mlx: &Path, mlx_c: &Path) {
         .cpp(true)
         .std("c++20")
         .files(sources)
-        .file("src/mlx/mapped.cpp")
+        .files(["src/mlx/mapped.cpp", "src/mlx/primitive.cpp"])
         .include(mlx_c)
         .include(mlx.join("include"))
         .flag("-fvisibility=hidden")

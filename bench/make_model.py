@@ -1,6 +1,7 @@
-"""Writes a model with random weights, 4-bit as mlx-lm writes it: make_model.py SHAPE FOLDER.
+"""Writes a model of a known shape with random weights, as mlx-lm writes it.
 
-Does nothing if it is there already.
+make_model.py SHAPE FOLDER [BITS]: in 4 bits if nothing else is said; 16 bits are bfloat16. Does nothing if
+it is there already.
 """
 
 import sys
@@ -10,13 +11,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_lm.utils as mlx_lm
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import qwen2
+from mlx_lm.models import llama, qwen2
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "parity"))
 import byte_bpe  # noqa: E402
 
 COMMON = {
-    "model_type": "qwen2",
     "rms_norm_eps": 1e-6,
     "max_position_embeddings": 32768,
     "rope_theta": 1000000.0,
@@ -26,6 +26,7 @@ COMMON = {
 }
 SHAPES = {
     "qwen2.5-0.5b": {
+        "model_type": "qwen2",
         "hidden_size": 896,
         "num_hidden_layers": 24,
         "intermediate_size": 4864,
@@ -33,8 +34,22 @@ SHAPES = {
         "num_key_value_heads": 2,
         "vocab_size": 151936,
     },
+    "llama-3.2-1b": {
+        "model_type": "llama",
+        "hidden_size": 2048,
+        "num_hidden_layers": 16,
+        "intermediate_size": 8192,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "rope_theta": 500000.0,
+        "rms_norm_eps": 1e-5,
+    },
     # Small enough for many requests at once on a CPU.
     "smollm2-135m": {
+        "model_type": "qwen2",
         "hidden_size": 576,
         "num_hidden_layers": 30,
         "intermediate_size": 1536,
@@ -44,6 +59,7 @@ SHAPES = {
     },
     # So little to compute that what an engine does beside it shows.
     "tiny": {
+        "model_type": "qwen2",
         "hidden_size": 64,
         "num_hidden_layers": 2,
         "intermediate_size": 128,
@@ -52,10 +68,12 @@ SHAPES = {
         "vocab_size": 512,
     },
 }
+MODULES = {"qwen2": qwen2, "llama": llama}
 
 
 def random_model(config: dict) -> nn.Module:
-    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
+    module = MODULES[config["model_type"]]
+    model = module.Model(module.ModelArgs.from_dict(config))
     mx.random.seed(1)
     weights = []
     for name, old in tree_flatten(model.parameters()):
@@ -68,11 +86,14 @@ def random_model(config: dict) -> nn.Module:
 
 def main() -> None:
     shape, folder = sys.argv[1], Path(sys.argv[2])
+    bits = sys.argv[3] if len(sys.argv) > 3 else "4"
     if (folder / "tokenizer_config.json").exists():
         return
     mx.set_default_device(mx.cpu)
     config = {**COMMON, **SHAPES[shape]}
-    model, config = mlx_lm.quantize_model(random_model(config), dict(config), group_size=64, bits=4)
+    model, config = random_model(config), dict(config)
+    if bits != "16":
+        model, config = mlx_lm.quantize_model(model, config, group_size=64, bits=int(bits))
     mlx_lm.save_model(folder, model)
     mlx_lm.save_config(config, folder / "config.json")
     byte_bpe.save(folder, byte_bpe.make())

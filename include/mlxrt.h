@@ -338,6 +338,16 @@ typedef struct mlxrt_load_options {
     // no time, processes share them, and mlxrt_memory_active does not count them; but who shortens
     // such a file while the model is loaded ends the process. Replacing it is fine.
     int32_t no_mmap;
+    // Non-zero: on the CPU, multiply affine quantised matrices in float32. By default the input of such a
+    // product is rounded to 8-bit integers, with a scale for every 32 of a row, which is faster. On the
+    // demo model this changed the next-token distributions by a KL divergence of 1e-4 on average, and
+    // the most likely token in 0.5% of the positions. All other matrices are multiplied in float32
+    // anyway. No effect on a GPU, nor on macOS.
+    int32_t exact;
+    // Threads that compute on the CPU, at most 1024. They are the process's: all models use this many
+    // from now on, until another is loaded with a number of its own. 0 leaves the number as it is; at
+    // first it is one for each physical core that the process may use. No effect on macOS.
+    uint32_t threads;
     // Zero.
     uint32_t reserved;
     // Most requests that are computed together; further ones wait. 0: 32.

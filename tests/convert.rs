@@ -33,8 +33,8 @@ fn options(row: &Row) -> ConvertOptions {
 
 /// Logits of every position, computed in float32.
 fn logits(folder: &Path, prompt: &[i32]) -> Vec<f32> {
-    let options =
-        LoadOptions { device: Some(Device::Cpu), dtype: Some(Dtype::F32), ..LoadOptions::default() };
+    let (device, dtype) = (Some(Device::Cpu), Some(Dtype::F32));
+    let options = LoadOptions { device, dtype, exact: true, ..LoadOptions::default() };
     let model = load_for_tests(folder, &options).unwrap().model;
     let ids = Array::from_i32(prompt, &[1, prompt.len() as i32]).unwrap();
     let mut caches = model.new_caches();

@@ -68,7 +68,7 @@ fn write_zeros(folder: &Path, layers: usize) {
     safetensors::serialize_to_file(tensors, None, &folder.join("model.safetensors")).unwrap();
 }
 
-/// The checkpoint is in bfloat16, which becomes float32 here: neither is there twice.
+/// The checkpoint is in bfloat16, and its matrices stay so: nothing is there twice.
 #[test]
 fn loading_needs_little_more_than_the_weights() {
     let _one = MEMORY.lock();
@@ -80,7 +80,7 @@ fn loading_needs_little_more_than_the_weights() {
     let loaded = load_for_tests(&folder, &options).unwrap();
     let (weights, peak) = (loaded.info.weight_bytes as usize, memory::peak().unwrap() - before);
     println!("weights {} MB, at most {} MB while loading", weights >> 20, peak >> 20);
-    assert!(weights > 300 << 20);
+    assert!((200 << 20..250 << 20).contains(&weights));
     assert!(peak <= weights + weights / 10, "{peak} bytes for {weights} of weights");
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -41,7 +41,7 @@ fn largest(values: impl Iterator<Item = f32>) -> f32 {
 
 /// Relative error of the prompt's logits, and how many greedy tokens are the same.
 fn compare(file: &Path, reference: &Arrays, dtype: Option<Dtype>) -> (f32, usize) {
-    let options = LoadOptions { device: Some(Device::Cpu), dtype, ..Default::default() };
+    let options = LoadOptions { device: Some(Device::Cpu), dtype, exact: true, ..Default::default() };
     let loaded = load_for_tests(file, &options).unwrap();
     let model = &*loaded.model;
     let vocabulary = loaded.info.vocab_size as usize;

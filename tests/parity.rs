@@ -30,7 +30,7 @@ struct Ours {
 }
 
 fn run(folder: &Path, on: (Device, Dtype), reference: &Arrays, decode_ids: &[i32]) -> Ours {
-    let options = LoadOptions { device: Some(on.0), dtype: Some(on.1), ..Default::default() };
+    let options = LoadOptions { device: Some(on.0), dtype: Some(on.1), exact: true, ..Default::default() };
     let loaded = load_for_tests(&folder.join("model"), &options).unwrap();
     let model = &*loaded.model;
     let vocabulary = loaded.info.vocab_size as usize;

@@ -94,6 +94,10 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 	if err != nil {
 		return nil, err
 	}
+	threads, err := toUint32("Threads", config.Threads)
+	if err != nil {
+		return nil, err
+	}
 	options := C.mlxrt_load_options{
 		struct_size:    C.size_t(unsafe.Sizeof(C.mlxrt_load_options{})),
 		device:         C.int32_t(config.Device),
@@ -101,6 +105,8 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 		context_length: contextLen,
 		download:       boolInt(config.Download),
 		no_mmap:        boolInt(config.NoMmap),
+		exact:          boolInt(config.Exact),
+		threads:        threads,
 		cancel:         cancel.handle,
 	}
 	var pins runtime.Pinner

@@ -7,6 +7,8 @@ type LoadConfig struct {
 	ContextLen int                      // most tokens of prompt and answer together; 0: as many as the model was made for
 	Download   bool                     // whether a model that is not on this disk may be downloaded
 	NoMmap     bool                     // read weights into memory even where they could stay in their files
+	Exact      bool                     // multiply affine quantised matrices on the CPU in float32, without rounding inputs
+	Threads    int                      // threads that compute on the CPU, for all models from now on; 0: as before
 	Progress   func(done, total uint64) // told of the bytes of weights read so far and in all
 }
 
@@ -29,6 +31,15 @@ func WithDownload() LoadOption { return func(c *LoadConfig) { c.Download = true 
 // WithNoMmap reads weights into memory even where they could stay in their files. A mapped file must
 // not be shortened while the model is loaded.
 func WithNoMmap() LoadOption { return func(c *LoadConfig) { c.NoMmap = true } }
+
+// WithExact multiplies affine quantised matrices on the CPU in float32. By default the input of such a
+// product is rounded to 8-bit integers, with a scale for every 32 of a row, which is faster.
+func WithExact() LoadOption { return func(c *LoadConfig) { c.Exact = true } }
+
+// WithThreads sets how many threads compute on the CPU, at most 1024. They are the process's: all models
+// use this many until another is loaded with a number of its own. At first there is one for each physical
+// core that the process may use.
+func WithThreads(count int) LoadOption { return func(c *LoadConfig) { c.Threads = count } }
 
 // WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
 // that called Load; of a download before that, which begins anew at 0 for the weights. To stop loading,

@@ -48,7 +48,7 @@ func TestDevices(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
-	model, err := mlxrt.Load(context.Background(), demoPath(t), mlxrt.WithNoMmap())
+	model, err := mlxrt.Load(context.Background(), demoPath(t), mlxrt.WithNoMmap(), mlxrt.WithExact(), mlxrt.WithThreads(2))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 use super::options::{LoadOptions, ModelInfo};
 use super::{checkpoint, gguf};
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::mlx::{self, Array, Device, Dtype, ops};
 use crate::models::{self, Config};
 use crate::nn::{Taken, Weights};
@@ -32,6 +33,10 @@ pub(super) fn load(
 ) -> Result<LoadedModel> {
     let device = options.device.unwrap_or_else(mlx::default_device);
     mlx::use_device(device)?;
+    kernels::set_exact(options.exact);
+    if let Some(threads) = options.threads {
+        kernels::set_threads(threads)?;
+    }
     let make = models::find(config)?;
     let quantization = config.quantization()?;
     // MLX's CPU backend is up to 30 times slower in 16-bit types than in float32.
@@ -44,6 +49,9 @@ pub(super) fn load(
     };
     let default_quantization = quantization.default;
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
+    if kernels::compute()? {
+        weights.keep_matrices();
+    }
     let model = make(config, &mut weights)?;
     let Taken { tensors, derived, parameters, unused, .. } = weights.into_taken();
     let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
@@ -68,7 +76,9 @@ pub(super) fn load(
         quantization: default_quantization,
         has_chat_template: false,
         device,
-        dtype: arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()).unwrap_or(Dtype::F32),
+        dtype: dtype
+            .or_else(|| arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()))
+            .unwrap_or(Dtype::F32),
     };
     let fingerprint = fingerprint(&info, &names, &arrays)?;
     Ok(LoadedModel { model, info, fingerprint })

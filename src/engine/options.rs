@@ -17,6 +17,12 @@ pub struct LoadOptions {
     pub dtype: Option<Dtype>,
     /// Most tokens of prompt and answer together; `None`: as many as the model was made for.
     pub context_length: Option<u32>,
+    /// Compute quantised products in float32 on the CPU, and not with the input rounded to 8-bit integers,
+    /// which is faster and as accurate as such weights are.
+    pub exact: bool,
+    /// Threads of the CPU's products, for all models of the process from now on; `None`: as before, at first
+    /// one for each physical core that the process may use.
+    pub threads: Option<u32>,
     /// Whether a model that is not on this disk may be downloaded.
     pub download: bool,
     /// Read weights into memory even where they could stay in their files.

@@ -1,6 +1,6 @@
 //! A safe layer over mlx-c: arrays that free themselves, errors as values, nothing that exits.
 //!
-//! This is the only module that calls mlx-c. Arrays are not `Send`: MLX's streams belong to threads,
+//! This is the only module that calls mlx-c, and MLX itself for operations of our own (`primitive`). Arrays are not `Send`: MLX's streams belong to threads,
 //! so an array lives and dies on the thread that made it.
 
 mod array;
@@ -9,6 +9,8 @@ pub mod io;
 mod mapped;
 pub mod memory;
 pub mod ops;
+#[cfg(not(target_os = "macos"))]
+pub mod primitive;
 mod stream;
 mod sys;
 

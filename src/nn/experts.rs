@@ -3,6 +3,7 @@
 use super::linear::Matrix;
 use super::{Activation, Weights};
 use crate::error::Result;
+use crate::kernels;
 use crate::mlx::{Array, Device, Dtype, ops, thread_device};
 
 /// The same linear layer of every expert: weight `[experts, out, in]`.
@@ -28,14 +29,21 @@ impl ExpertLinear {
 
     /// `x` `[.., 1, in]` by the experts of `indices` `[..]`.
     fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
-        let y = match &self.matrices {
-            Matrix::Dense(weight) => match x.dtype() {
+        let ours = match &self.matrices {
+            Matrix::Dense { weight, .. } => kernels::gather_matmul(x, weight, indices)?,
+            Matrix::Quantized { weight, .. } => kernels::gather_quantized_matmul(x, weight, indices)?,
+        };
+        let y = match (ours, &self.matrices) {
+            (Some(y), _) => y,
+            (None, Matrix::Dense { weight, .. }) => match x.dtype() {
                 Dtype::F16 | Dtype::BF16 if thread_device()? == Device::Cpu => {
                     widened_matmul(x, weight, indices, sorted)?
                 }
                 _ => ops::gather_matmul(x, &ops::swap_axes(weight, -1, -2)?, indices, sorted)?,
             },
-            Matrix::Quantized { weight, .. } => ops::gather_quantized_matmul(x, weight, indices, sorted)?,
+            (None, Matrix::Quantized { weight, .. }) => {
+                ops::gather_quantized_matmul(x, weight, indices, sorted)?
+            }
         };
         match &self.bias {
             Some(bias) => ops::add(&y, &ops::expand_dims(&ops::take(bias, indices)?, -2)?),
@@ -129,7 +137,8 @@ impl Experts {
     pub fn forward(&self, x: &Array, indices: &Array) -> Result<Array> {
         let shape = indices.shape().to_vec();
         let k = indices.dim(-1);
-        if indices.size() < SORT_ROWS {
+        // Our kernels sort by themselves.
+        if indices.size() < SORT_ROWS || kernels::compute()? {
             let x = ops::expand_dims(&ops::expand_dims(x, -2)?, -2)?;
             return ops::squeeze(&self.run(&x, indices, false)?, -2);
         }

@@ -12,7 +12,7 @@ pub struct HeadLinear(Matrix);
 impl HeadLinear {
     /// Takes `<prefix>.weight` of shape `[heads, output, input]`, quantised or not.
     pub fn load(weights: &mut Weights, prefix: &str, heads: i32, input: i32, output: i32) -> Result<Self> {
-        weights.take_matrix(prefix, &[heads, output, input]).map(HeadLinear)
+        weights.take_converted_matrix(prefix, &[heads, output, input]).map(HeadLinear)
     }
 
     /// `x @ weight.T` head by head: `[batch, heads or 1, length, in]` to `[batch, heads, length, out]`.

@@ -2,45 +2,38 @@
 
 use super::{Module, Weights};
 use crate::error::Result;
+use crate::kernels;
 use crate::mlx::ops::{self, Quantized};
 use crate::mlx::{Array, Device, Dtype, thread_device};
 
 /// A weight matrix `[out, in]`, or one for each expert or head `[experts, out, in]`.
 #[derive(Debug)]
 pub(super) enum Matrix {
-    Dense(Array),
+    /// `dtype`: what its rows are computed in, which on the CPU need not be the type it is stored in.
+    Dense { weight: Array, dtype: Dtype },
     /// `dtype`: what it stands for when it is dequantised.
-    Quantized {
-        weight: Quantized,
-        dtype: Dtype,
-    },
+    Quantized { weight: Quantized, dtype: Dtype },
 }
-
-/// From this many rows on, MLX's CPU backend is faster at dequantising the matrix and calling BLAS
-/// than at its own quantised product (`bench/quantized_rows.rs` measures it).
-const CPU_DEQUANTIZE_ROWS: usize = 8;
 
 impl Matrix {
     /// `x @ self.T`.
     pub(super) fn forward(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
-            Matrix::Quantized { weight, dtype } => {
-                let rows = x.size() / x.dim(-1) as usize;
-                let blas = *dtype == Dtype::F32 && thread_device()? == Device::Cpu;
-                if blas && rows >= CPU_DEQUANTIZE_ROWS {
-                    let dense = ops::dequantize(weight, *dtype)?;
-                    return ops::matmul(x, &ops::swap_axes(&dense, -1, -2)?);
-                }
-                ops::quantized_matmul(x, weight, true)
-            }
+            Matrix::Dense { weight, .. } => match kernels::matmul(x, weight)? {
+                Some(y) => Ok(y),
+                None => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
+            },
+            Matrix::Quantized { weight, .. } => match kernels::quantized_matmul(x, weight)? {
+                Some(y) => Ok(y),
+                None => ops::quantized_matmul(x, weight, true),
+            },
         }
     }
 
     /// `x @ self`.
     pub(super) fn backward(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::matmul(x, weight),
+            Matrix::Dense { weight, .. } => ops::matmul(x, weight),
             // MLX's CUDA backend has this product for some shapes only.
             Matrix::Quantized { weight, dtype }
                 if cfg!(not(target_os = "macos")) && thread_device()? == Device::Gpu =>
@@ -54,13 +47,20 @@ impl Matrix {
     /// The rows with the given indices.
     fn rows(&self, indices: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => ops::take(weight, indices),
+            Matrix::Dense { weight, dtype } => {
+                let rows = ops::take(weight, indices)?;
+                if rows.dtype() == *dtype { Ok(rows) } else { ops::astype(&rows, *dtype) }
+            }
             Matrix::Quantized { weight, dtype } => {
-                let biases = weight.biases.as_ref();
+                // MLX dequantises in the scales' type.
+                let take = |groups: &Array| {
+                    let rows = ops::take(groups, indices)?;
+                    if rows.dtype().is_float() { ops::astype(&rows, *dtype) } else { Ok(rows) }
+                };
                 let rows = Quantized {
                     packed: ops::take(&weight.packed, indices)?,
-                    scales: ops::take(&weight.scales, indices)?,
-                    biases: biases.map(|biases| ops::take(biases, indices)).transpose()?,
+                    scales: take(&weight.scales)?,
+                    biases: weight.biases.as_ref().map(take).transpose()?,
                     quantization: weight.quantization,
                 };
                 ops::dequantize(&rows, *dtype)
@@ -88,17 +88,21 @@ impl Linear {
     /// Takes `<prefix>.weight` of a layer that is never quantised and has no bias.
     pub fn load_dense(weights: &mut Weights, prefix: &str, input: i32, output: i32) -> Result<Self> {
         let weight = weights.take(&format!("{prefix}.weight"), &[output, input])?;
-        Ok(Linear { matrix: Matrix::Dense(weight), bias: None })
+        let dtype = weight.dtype();
+        Ok(Linear { matrix: Matrix::Dense { weight, dtype }, bias: None })
     }
 }
 
 impl Module for Linear {
     fn forward(&self, x: &Array) -> Result<Array> {
-        match (&self.matrix, &self.bias) {
-            (Matrix::Dense(weight), Some(bias)) => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
-            (matrix, Some(bias)) => ops::add(&matrix.forward(x)?, bias),
-            (matrix, None) => matrix.forward(x),
+        let Some(bias) = &self.bias else { return self.matrix.forward(x) };
+        if let Matrix::Dense { weight, .. } = &self.matrix {
+            return match kernels::matmul(x, weight)? {
+                Some(y) => ops::add(&y, bias),
+                None => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
+            };
         }
+        ops::add(&self.matrix.forward(x)?, bias)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Weights {
     quantization: QuantizationConfig,
     /// What floating-point tensors are converted to; `None` keeps their own type.
     dtype: Option<Dtype>,
+    /// Matrices keep their own type whatever `dtype` says: our kernels read any.
+    keep_matrices: bool,
     prefix: String,
     names: Option<fn(&str) -> String>,
     taken: Taken,
@@ -69,10 +71,17 @@ impl Weights {
             source,
             quantization,
             dtype,
+            keep_matrices: false,
             prefix: String::new(),
             names: None,
             taken: Taken::default(),
         }
+    }
+
+    /// From here on the matrices of linear layers, experts and embeddings, and their scales, keep the type
+    /// that they are stored in.
+    pub fn keep_matrices(&mut self) {
+        self.keep_matrices = true;
     }
 
     /// From here on names are looked up behind `prefix`, such as "language_model.".
@@ -222,10 +231,24 @@ impl Weights {
     /// Takes the matrix `<prefix>.weight` of shape `[.., rows, columns]`, quantised if
     /// `<prefix>.scales` is there.
     pub(super) fn take_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
+        self.take_matrix_as(prefix, shape, self.keep_matrices)
+    }
+
+    /// [`Weights::take_matrix`] of one that MLX computes with, always in one type with its input.
+    pub(super) fn take_converted_matrix(&mut self, prefix: &str, shape: &[i32]) -> Result<Matrix> {
+        self.take_matrix_as(prefix, shape, false)
+    }
+
+    fn take_matrix_as(&mut self, prefix: &str, shape: &[i32], keep: bool) -> Result<Matrix> {
         let name = |part: &str| format!("{prefix}.{part}");
         if !self.has(&name("scales")) {
             self.taken.matrices.insert(self.full(prefix));
-            return self.take(&name("weight"), shape).map(Matrix::Dense);
+            let weight = match keep {
+                true => self.take_as_stored(&name("weight"), shape)?,
+                false => self.take(&name("weight"), shape)?,
+            };
+            let dtype = self.dtype.unwrap_or(weight.dtype());
+            return Ok(Matrix::Dense { weight, dtype });
         }
         let quantization = self.quantization_of(prefix, shape)?;
         let [packed_shape, groups] = quantization.shapes(shape);
@@ -236,9 +259,10 @@ impl Weights {
         self.keep(&name("weight"), &packed);
         self.taken.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
         let (scales, biases, dtype) = if quantization.mode == QuantMode::Affine {
-            let scales = self.take_float(&name("scales"), &groups)?;
-            let dtype = scales.dtype();
-            (scales, Some(self.take_float(&name("biases"), &groups)?), dtype)
+            let convert = if keep { None } else { self.dtype };
+            let scales = self.take_float_as(&name("scales"), &groups, convert)?;
+            let dtype = self.dtype.unwrap_or(scales.dtype());
+            (scales, Some(self.take_float_as(&name("biases"), &groups, convert)?), dtype)
         } else {
             let scales = self.take_raw(&name("scales"), &groups)?;
             self.keep(&name("scales"), &scales);
@@ -323,11 +347,15 @@ impl Weights {
     }
 
     fn take_float(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
+        self.take_float_as(name, shape, self.dtype)
+    }
+
+    fn take_float_as(&mut self, name: &str, shape: &[i32], dtype: Option<Dtype>) -> Result<Array> {
         let tensor = self.take_raw(name, shape)?;
         if !tensor.dtype().is_float() {
             return Err(self.wrong_dtype(name, &tensor, "float32, float16 or bfloat16"));
         }
-        let tensor = match self.dtype {
+        let tensor = match dtype {
             Some(dtype) if dtype != tensor.dtype() => ops::astype(&tensor, dtype)?,
             _ => tensor,
         };

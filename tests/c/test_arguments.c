@@ -97,6 +97,8 @@ TEST(load_options_out_of_range) {
     mlxrt_load_options reserved = {.struct_size = sizeof reserved, .reserved = 1};
     CHECK_FAILS(mlxrt_model_load(folder, strlen(folder), &dtype, &model), BAD_ARGUMENT, "dtype");
     CHECK_FAILS(mlxrt_model_load(folder, strlen(folder), &reserved, &model), BAD_ARGUMENT, "reserved");
+    mlxrt_load_options threads = {.struct_size = sizeof threads, .threads = 1025};
+    CHECK_FAILS(mlxrt_model_load(folder, strlen(folder), &threads, &model), BAD_ARGUMENT, "threads is 1025");
 }
 
 TEST(a_prompt_longer_than_the_context) {

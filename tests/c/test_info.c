@@ -74,6 +74,16 @@ TEST(weights_in_memory_of_our_own) {
     mlxrt_model_free(model);
 }
 
+TEST(float_arithmetic_on_one_thread) {
+    mlxrt_model *model = NULL;
+    mlxrt_generate_options options = {.struct_size = sizeof options, .max_tokens = 12};
+    answer exact = {0};
+    REQUIRE_OK(load_with((mlxrt_load_options){.exact = 1, .threads = 1}, &model));
+    CHECK_OK(ask(model, "What is the capital of France?", &options, &exact, NULL));
+    CHECK_CONTAINS(exact.text, "Paris");
+    mlxrt_model_free(model);
+}
+
 TEST(a_shorter_context) {
     mlxrt_model *model = NULL;
     mlxrt_model_desc desc = {.struct_size = sizeof desc};
@@ -127,6 +137,7 @@ int main(void) {
     RUN(device_and_type_are_those_in_use);
     RUN(every_type_can_be_asked_for);
     RUN(weights_in_memory_of_our_own);
+    RUN(float_arithmetic_on_one_thread);
     RUN(a_shorter_context);
     RUN(progress_ends_at_the_total);
     RUN(progress_may_stop_loading);

@@ -12,16 +12,25 @@ public struct LoadOptions: Sendable {
     /// Read weights into memory even where they could stay in their files. A mapped file must not be
     /// shortened while the model is loaded.
     public var noMmap: Bool
+    /// Multiply affine quantised matrices on the CPU in float32. By default the input of such a product is
+    /// rounded to 8-bit integers, with a scale for every 32 of a row, which is faster.
+    public var exact: Bool
+    /// Threads that compute on the CPU, at most 1024. They are the process's: all models use this many
+    /// until another is loaded with a number of its own. 0 leaves the number as it is; at first there is
+    /// one for each physical core that the process may use.
+    public var threads: UInt32
 
     public init(
         device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0, download: Bool = false,
-        noMmap: Bool = false
+        noMmap: Bool = false, exact: Bool = false, threads: UInt32 = 0
     ) {
         self.device = device
         self.dtype = dtype
         self.contextLength = contextLength
         self.download = download
         self.noMmap = noMmap
+        self.exact = exact
+        self.threads = threads
     }
 }
 

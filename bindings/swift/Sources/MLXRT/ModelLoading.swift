@@ -38,6 +38,8 @@ extension Model {
         load.context_length = options.contextLength
         load.download = options.download ? 1 : 0
         load.no_mmap = options.noMmap ? 1 : 0
+        load.exact = options.exact ? 1 : 0
+        load.threads = options.threads
         load.cancel = cancel.handle
         let listener = progress.map(ProgressListener.init)
         if let listener {

@@ -20,7 +20,7 @@ import Testing
     }
 
     @Test(.enabled(if: Demo.isThere)) func memory() async throws {
-        let model = try await Model.load(Demo.path, options: LoadOptions(noMmap: true))
+        let model = try await Model.load(Demo.path, options: LoadOptions(noMmap: true, exact: true, threads: 2))
         defer { model.close() }
         #expect(try Memory.active >= model.info.weightBytes)
         try Memory.resetPeak()

@@ -1,0 +1,114 @@
+//! Operations that MLX's CPU backend is slow at, computed by code of our own. Each function returns
+//! `None` where MLX is to compute: on a GPU, on macOS, or for arrays that have no kernel here.
+//!
+//! A row of a result depends on that row of the input alone, bit for bit, however many rows there are
+//! and whatever the number of threads: so a request gets the same tokens alone and in a batch.
+
+#[cfg(not(target_os = "macos"))]
+mod float;
+#[cfg(not(target_os = "macos"))]
+mod integer;
+#[cfg(not(target_os = "macos"))]
+mod isa;
+#[cfg(not(target_os = "macos"))]
+mod matrix;
+#[cfg(not(target_os = "macos"))]
+mod output;
+#[cfg(not(target_os = "macos"))]
+mod product;
+#[cfg(not(target_os = "macos"))]
+mod stack;
+#[cfg(all(test, not(target_os = "macos")))]
+mod tests;
+#[cfg(not(target_os = "macos"))]
+pub mod threads;
+
+use crate::error::Result;
+use crate::mlx::ops::Quantized;
+use crate::mlx::{Array, Device, thread_device};
+use std::cell::Cell;
+
+thread_local! {
+    static EXACT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether products on this thread are computed here.
+pub fn compute() -> Result<bool> {
+    Ok(cfg!(not(target_os = "macos")) && thread_device()? == Device::Cpu)
+}
+
+/// Whether this thread's products with matrices of integers are to be computed in float32 from now on.
+/// Else the input is rounded to 8-bit integers with a scale for every 32 columns, which is several times
+/// faster.
+pub fn set_exact(exact: bool) {
+    EXACT.set(exact);
+}
+
+/// How many threads kernels use from now on, in the whole process.
+#[cfg(not(target_os = "macos"))]
+pub fn set_threads(count: u32) -> Result<()> {
+    threads::set_count(count as usize)
+}
+
+/// There are none on macOS.
+#[cfg(target_os = "macos")]
+pub fn set_threads(_: u32) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(not(target_os = "macos"))]
+fn product(x: &Array, w: product::Weight, indices: Option<&Array>) -> Result<Option<Array>> {
+    if compute()? { product::product(x, w, indices, EXACT.get()) } else { Ok(None) }
+}
+
+/// `x @ w.T`: `x` `[.., in]`, `w` `[out, in]`, each in any float type. The result has the type of `x`.
+#[cfg(not(target_os = "macos"))]
+pub fn matmul(x: &Array, w: &Array) -> Result<Option<Array>> {
+    product(x, product::Weight::Dense(w), None)
+}
+
+/// As [`matmul`].
+#[cfg(not(target_os = "macos"))]
+pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Option<Array>> {
+    product(x, product::Weight::Quantized(w), None)
+}
+
+/// `x[i] @ w[indices[i]].T`: as [`matmul`], `w` `[matrices, out, in]`. `x` is `[.., 1, in]` for indices
+/// `[.., n]` or `[.., n, 1, in]`, whose order is any. The result is `[.., n, 1, out]`.
+#[cfg(not(target_os = "macos"))]
+pub fn gather_matmul(x: &Array, w: &Array, indices: &Array) -> Result<Option<Array>> {
+    product(x, product::Weight::Dense(w), Some(indices))
+}
+
+/// As [`gather_matmul`].
+#[cfg(not(target_os = "macos"))]
+pub fn gather_quantized_matmul(x: &Array, w: &Quantized, indices: &Array) -> Result<Option<Array>> {
+    product(x, product::Weight::Quantized(w), Some(indices))
+}
+
+#[cfg(target_os = "macos")]
+mod mlxs {
+    use super::*;
+
+    /// MLX computes on macOS.
+    pub fn matmul(_: &Array, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn quantized_matmul(_: &Array, _: &Quantized) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn gather_matmul(_: &Array, _: &Array, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn gather_quantized_matmul(_: &Array, _: &Quantized, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+}
+#[cfg(target_os = "macos")]
+pub use mlxs::*;

@@ -1,0 +1,245 @@
+//! Operations of MLX's graph that Rust code computes on the CPU. primitive.cpp is the other side.
+
+use super::error::init;
+use super::stream::with_stream;
+use super::{Array, Dtype, sys};
+use crate::error::{Error, Result, without_panic};
+use std::ffi::{c_char, c_int, c_void};
+
+/// An operation. It runs on a thread of MLX's, when an array that needs its result is evaluated; its
+/// error, or panic, is then the evaluation's error.
+pub trait Kernel: Send + Sync + 'static {
+    /// Computes the output, which holds zeros, from the inputs, all of them row by row.
+    fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()>;
+}
+
+/// An input's elements.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    bytes: &'a [u8],
+    dtype: Dtype,
+}
+
+/// The types that inputs can be read as.
+///
+/// # Safety
+/// Every pattern of bits is a value, and `DTYPE` has the same size.
+pub unsafe trait Element: Copy {
+    /// MLX's name of it.
+    const DTYPE: Dtype;
+}
+
+// SAFETY: plain numbers, of the sizes that their names say.
+unsafe impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+// SAFETY: as above.
+unsafe impl Element for u32 {
+    const DTYPE: Dtype = Dtype::U32;
+}
+// SAFETY: as above.
+unsafe impl Element for u8 {
+    const DTYPE: Dtype = Dtype::U8;
+}
+// SAFETY: as above; `half` makes it transparent over u16.
+unsafe impl Element for half::f16 {
+    const DTYPE: Dtype = Dtype::F16;
+}
+// SAFETY: as above.
+unsafe impl Element for half::bf16 {
+    const DTYPE: Dtype = Dtype::BF16;
+}
+
+impl<'a> Input<'a> {
+    /// The type of the elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The elements, which must be of this type.
+    pub fn values<T: Element>(&self) -> Result<&'a [T]> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::Internal(format!("a kernel got {}, expected {}", self.dtype, T::DTYPE)));
+        }
+        // SAFETY: any bits are a `T`; what lies at an unaligned border is not in the middle part.
+        let (before, values, after) = unsafe { self.bytes.align_to::<T>() };
+        if !before.is_empty() || !after.is_empty() {
+            return Err(Error::Internal("a kernel got unaligned data".into()));
+        }
+        Ok(values)
+    }
+}
+
+/// The array `[shape]` of float32 that `kernel` makes of the inputs, on this thread's stream, which must
+/// be a CPU's.
+pub fn primitive<K: Kernel>(kernel: K, inputs: &[&Array], shape: &[i32]) -> Result<Array> {
+    init();
+    let dtypes = inputs.iter().map(|input| input.dtype()).collect();
+    let inputs: Vec<sys::mlx_array> = inputs.iter().map(|input| input.raw()).collect();
+    with_stream(|stream| {
+        Array::make(|result| {
+            let state = Box::into_raw(Box::new(State { kernel, dtypes })).cast();
+            let kernel = RawKernel { state, run: run::<K>, free: free::<K> };
+            // SAFETY: handles are live, pointers have the lengths beside them, and `run` and `free` take
+            // the state that they are given with.
+            unsafe {
+                mlxrt_primitive(
+                    result,
+                    kernel,
+                    inputs.as_ptr(),
+                    inputs.len(),
+                    shape.as_ptr(),
+                    shape.len(),
+                    sys::mlx_dtype__MLX_FLOAT32,
+                    stream,
+                )
+            }
+        })
+    })?
+}
+
+struct State<K> {
+    kernel: K,
+    dtypes: Vec<Dtype>,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawBytes {
+    data: *mut c_void,
+    size: usize,
+}
+
+#[repr(C)]
+struct RawKernel {
+    state: *mut c_void,
+    run: unsafe extern "C" fn(*const c_void, *const RawBytes, usize, RawBytes, *mut c_char, usize) -> c_int,
+    free: unsafe extern "C" fn(*mut c_void),
+}
+
+unsafe extern "C" {
+    fn mlxrt_primitive(
+        result: *mut sys::mlx_array,
+        kernel: RawKernel,
+        inputs: *const sys::mlx_array,
+        count: usize,
+        shape: *const c_int,
+        axes: usize,
+        dtype: sys::mlx_dtype,
+        stream: sys::mlx_stream,
+    ) -> c_int;
+}
+
+/// # Safety
+/// `state` is a live `State<K>`, `inputs` has `count` elements, each readable for its size, `output` is
+/// nobody else's, `message` has room for `room` bytes.
+unsafe extern "C" fn run<K: Kernel>(
+    state: *const c_void,
+    inputs: *const RawBytes,
+    count: usize,
+    output: RawBytes,
+    message: *mut c_char,
+    room: usize,
+) -> c_int {
+    let work = || {
+        // SAFETY: the caller's promise.
+        let state = unsafe { &*state.cast::<State<K>>() };
+        // SAFETY: as above.
+        let inputs = unsafe { std::slice::from_raw_parts(inputs, count) };
+        let inputs: Vec<Input> = inputs
+            .iter()
+            .zip(&state.dtypes)
+            // SAFETY: as above; an empty array may have no memory.
+            .map(|(raw, &dtype)| Input { bytes: unsafe { slice(raw.data.cast(), raw.size) }, dtype })
+            .collect();
+        if output.size == 0 {
+            return Ok(());
+        }
+        // SAFETY: as above. Zeros are floats, so the slice holds values.
+        let output = unsafe {
+            output.data.write_bytes(0, output.size);
+            std::slice::from_raw_parts_mut(output.data.cast::<f32>(), output.size / size_of::<f32>())
+        };
+        state.kernel.run(&inputs, output)
+    };
+    // A panic must not reach C++.
+    let Err(error) = without_panic(work).flatten() else { return 0 };
+    let text = error.to_string();
+    let length = text.len().min(room.saturating_sub(1));
+    // SAFETY: `length` and the NUL are within the room.
+    unsafe {
+        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), message, length);
+        message.add(length).write(0);
+    }
+    1
+}
+
+/// # Safety
+/// `data` is readable for `size` bytes, or `size` is 0.
+unsafe fn slice<'a>(data: *const u8, size: usize) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    if size == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data, size) } }
+}
+
+/// # Safety
+/// `state` is a `State<K>` from `Box::into_raw`, not freed yet.
+unsafe extern "C" fn free<K>(state: *mut c_void) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { Box::from_raw(state.cast::<State<K>>()) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mlx::{Device, ops, use_device};
+
+    struct Double;
+    impl Kernel for Double {
+        fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
+            output.iter_mut().zip(inputs[0].values()?).for_each(|(y, x): (_, &f32)| *y = 2.0 * x);
+            Ok(())
+        }
+    }
+
+    struct Fails;
+    impl Kernel for Fails {
+        fn run(&self, _: &[Input], _: &mut [f32]) -> Result<()> {
+            Err(Error::Internal("what went wrong".into()))
+        }
+    }
+
+    struct Panics;
+    impl Kernel for Panics {
+        fn run(&self, _: &[Input], _: &mut [f32]) -> Result<()> {
+            panic!("what broke")
+        }
+    }
+
+    #[test]
+    fn computes_what_the_kernel_says() {
+        use_device(Device::Cpu).unwrap();
+        let x = Array::from_f32(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]).unwrap();
+        let y = primitive(Double, &[&ops::add(&x, &x).unwrap()], &[2, 3]).unwrap();
+        assert_eq!(y.to_vec_f32().unwrap(), [4.0, 8.0, 12.0, 16.0, 20.0, 24.0]);
+        // Not row by row in memory.
+        let y = primitive(Double, &[&ops::transpose(&x, &[1, 0]).unwrap()], &[3, 2]).unwrap();
+        assert_eq!(y.to_vec_f32().unwrap(), [2.0, 8.0, 4.0, 10.0, 6.0, 12.0]);
+        let empty = Array::from_f32(&[], &[0, 3]).unwrap();
+        assert!(primitive(Double, &[&empty], &[0, 3]).unwrap().to_vec_f32().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_kernels_error_is_the_evaluations() {
+        use_device(Device::Cpu).unwrap();
+        let x = Array::scalar(1.0).unwrap();
+        let failed = primitive(Fails, &[&x], &[]).unwrap().eval().unwrap_err().to_string();
+        assert!(failed.contains("what went wrong"), "{failed}");
+        let failed = primitive(Panics, &[&x], &[]).unwrap().eval().unwrap_err().to_string();
+        assert!(failed.contains("what broke"), "{failed}");
+        let integers = Array::from_i32(&[1], &[]).unwrap();
+        let failed = primitive(Double, &[&integers], &[]).unwrap().eval().unwrap_err().to_string();
+        assert!(failed.contains("int32"), "{failed}");
+        // And the stream goes on.
+        assert_eq!(primitive(Double, &[&x], &[]).unwrap().to_vec_f32().unwrap(), [2.0]);
+    }
+}
