@@ -134,7 +134,9 @@ fn check(case: &Case, folder: &Path, device: Device, failures: &mut Vec<String>)
     let equal = ours.greedy.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
     expect(error <= TOLERANCE, format!("float32: relative error {error:.2e}, at most {TOLERANCE:.0e}"));
     expect(equal == 64, format!("float32: {equal} of 64 greedy tokens equal"));
-    expect(ours.apart <= TOLERANCE, format!("float32: {:.2e} from itself in a batch", ours.apart));
+    // On the CPU a row's result does not depend on the rows beside it.
+    let apart = if device == Device::Cpu { 0.0 } else { TOLERANCE };
+    expect(ours.apart <= apart, format!("float32: {:.2e} from itself in a batch", ours.apart));
     print!("{:24} {:12} {error:9.1e} {equal:3}/64 {:9.1e}", case.name, case.architecture, ours.apart);
 
     // As a GPU user gets it: computed in the checkpoint's own type.
