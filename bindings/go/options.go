@@ -8,6 +8,9 @@ type LoadConfig struct {
 	Download   bool                     // whether a model that is not on this disk may be downloaded
 	NoMmap     bool                     // read weights into memory even where they could stay in their files
 	Progress   func(done, total uint64) // told of the bytes of weights read so far and in all
+
+	MaxConcurrent int // most requests that are computed together; further ones wait; 0: 32
+	MaxQueue      int // most requests that may wait; further ones end with ErrBusy; 0: 1024
 }
 
 // LoadOption changes a LoadConfig.
@@ -29,6 +32,14 @@ func WithDownload() LoadOption { return func(c *LoadConfig) { c.Download = true 
 // WithNoMmap reads weights into memory even where they could stay in their files. A mapped file must
 // not be shortened while the model is loaded.
 func WithNoMmap() LoadOption { return func(c *LoadConfig) { c.NoMmap = true } }
+
+// WithMaxConcurrent limits how many requests are computed together; further ones wait.
+func WithMaxConcurrent(requests int) LoadOption {
+	return func(c *LoadConfig) { c.MaxConcurrent = requests }
+}
+
+// WithMaxQueue limits how many requests may wait; further ones end with ErrBusy.
+func WithMaxQueue(requests int) LoadOption { return func(c *LoadConfig) { c.MaxQueue = requests } }
 
 // WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
 // that called Load; of a download before that, which begins anew at 0 for the weights. To stop loading,
@@ -54,6 +65,9 @@ type GenerateConfig struct {
 	PlainText     bool     // read special tokens as text where prompt, messages, tools or variables hold them
 
 	Chat ChatConfig // for Chat and StreamChat
+
+	ReturnLogits bool    // for Classify: the logits of the whole vocabulary are wanted
+	Labels       []int32 // for Classify: the logits of these ids are wanted, in this order
 }
 
 // ChatConfig is what a conversation has besides messages. Its strings are JSON and may be empty.
@@ -119,6 +133,12 @@ func WithPlainText() GenerateOption { return func(c *GenerateConfig) { c.PlainTe
 
 // WithChat gives a conversation tools and variables, or messages with more than role and content.
 func WithChat(chat ChatConfig) GenerateOption { return func(c *GenerateConfig) { c.Chat = chat } }
+
+// WithLogits has Classify return the logits of the whole vocabulary.
+func WithLogits() GenerateOption { return func(c *GenerateConfig) { c.ReturnLogits = true } }
+
+// WithLabels has Classify return the logits of these ids, in this order.
+func WithLabels(ids ...int32) GenerateOption { return func(c *GenerateConfig) { c.Labels = ids } }
 
 // WithNoSpecial gives the model a prompt without the tokenizer's own special tokens.
 func WithNoSpecial() GenerateOption { return func(c *GenerateConfig) { c.NoSpecial = true } }
