@@ -4,7 +4,9 @@ package mlxrt
 import "C"
 
 import (
+	"math"
 	"runtime/cgo"
+	"slices"
 	"unsafe"
 )
 
@@ -12,18 +14,30 @@ import (
 // channel or append to a slice: they run no code of the user and do not panic.
 
 type (
-	sendToken    func(Token) bool
 	sendProgress func(progress) bool
 	addEntry     func(ModelEntry)
+	addToken     func(index int, token Token)
+	addClass     func(index int, found ClassifyResult)
 )
 
 type progress struct{ done, total uint64 }
 
-//export mlxrtGoToken
-func mlxrtGoToken(userData unsafe.Pointer, token *C.mlxrt_go_token) C.int32_t {
-	send := (*cgo.Handle)(userData).Value().(sendToken)
-	text := goString(token.text, token.text_len)
-	return boolInt(!send(Token{ID: int32(token.id), Text: text, Logprob: float32(token.logprob)}))
+//export mlxrtGoBatchToken
+func mlxrtGoBatchToken(userData unsafe.Pointer, index C.size_t, token *C.mlxrt_go_token) C.int32_t {
+	(*cgo.Handle)(userData).Value().(addToken)(int(index), goToken(token))
+	return 0
+}
+
+//export mlxrtGoClassification
+func mlxrtGoClassification(userData unsafe.Pointer, index C.size_t, found *C.mlxrt_go_classification) C.int32_t {
+	result := ClassifyResult{Token: Token{ID: int32(found.token)}, Err: statusError(found.status)}
+	if result.Err == nil {
+		result.Token.Text = goString(found.text.data, found.text.len)
+		result.Token.Logprob = float32(math.Log(float64(found.probability)))
+		result.Logits = slices.Clone(unsafe.Slice((*float32)(found.logits), found.logit_count))
+	}
+	(*cgo.Handle)(userData).Value().(addClass)(int(index), result)
+	return 0
 }
 
 //export mlxrtGoModelEntry

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -19,11 +20,22 @@ type canceller struct {
 // newCanceller makes a handle that is triggered when ctx ends. The caller closes it.
 func newCanceller(ctx context.Context) (*canceller, error) {
 	c := &canceller{}
-	if err := check(func() C.mlxrt_status { return C.mlxrt_cancel_new(&c.handle) }); err != nil {
-		return nil, err
+	// A call without a handle need not look at it every few milliseconds.
+	if ctx.Done() != nil {
+		if err := check(func() C.mlxrt_status { return C.mlxrt_cancel_new(&c.handle) }); err != nil {
+			return nil, err
+		}
 	}
 	c.stop = context.AfterFunc(ctx, c.trigger)
 	return c, nil
+}
+
+// contextError is the context's own error where its end is what ended a call.
+func contextError(ctx context.Context, err error) error {
+	if errors.Is(err, ErrCancelled) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func (c *canceller) trigger() {

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"runtime/cgo"
 	"unsafe"
@@ -46,10 +45,7 @@ func Convert(ctx context.Context, source, destination string, config ConvertConf
 		config.Progress(p.done, p.total)
 		return true
 	})
-	if errors.Is(err, ErrCancelled) && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return err
+	return contextError(ctx, err)
 }
 
 func convert(ctx context.Context, source, destination string, config ConvertConfig, send sendProgress) error {

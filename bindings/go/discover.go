@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"runtime/cgo"
 	"unsafe"
@@ -80,8 +79,5 @@ func Discover(ctx context.Context, folder string, opts ...DiscoverOption) ([]Mod
 		return C.mlxrt_discover(stringData(folder), C.size_t(len(folder)), &options,
 			C.mlxrt_discover_callback(C.mlxrtGoModelEntry), unsafe.Pointer(&told))
 	})
-	if errors.Is(err, ErrCancelled) && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return found, err
+	return found, contextError(ctx, err)
 }

@@ -19,7 +19,9 @@
 // # Goroutines
 //
 // Everything may be called from any goroutine at any time. Goroutines that generate with one model
-// at the same time take turns token by token. [Model.Err] and [Model.Metrics] tell of the operation
+// at the same time share its steps (continuous batching): each step computes the next token of every
+// answer. [Model.GenerateBatch] and [Model.Classify] do the same for many prompts of one goroutine.
+// [Model.Err] and [Model.Metrics] tell of the operation
 // that ended last, whoever started it, so goroutines that share a model use [Model.Stream], whose
 // error and metrics are its own.
 //

@@ -39,6 +39,8 @@ const (
 	ErrIO Status = C.MLXRT_STATUS_IO
 	// ErrNetwork: a download failed. What arrived is gone on from where that is possible.
 	ErrNetwork Status = C.MLXRT_STATUS_NETWORK
+	// ErrBusy: as many requests wait for the model as may.
+	ErrBusy Status = C.MLXRT_STATUS_BUSY
 )
 
 const (
@@ -80,6 +82,14 @@ func check(call func() C.mlxrt_status) error {
 		return &Error{status, C.GoString(C.mlxrt_error_message())}
 	}
 	return nil
+}
+
+// statusError is the error of a status that comes without a message.
+func statusError(status C.int32_t) error {
+	if Status(status) == statusOK {
+		return nil
+	}
+	return &Error{Status(status), Status(status).String()}
 }
 
 // toUint32 is for counts, which are int in Go.

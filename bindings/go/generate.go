@@ -1,80 +1,120 @@
 package mlxrt
 
-// #include "callback.h"
+// #include <mlxrt.h>
 import "C"
 
 import (
 	"context"
 	"runtime"
-	"runtime/cgo"
 	"time"
 	"unsafe"
 )
 
-// generation is what the three generating functions of C have in common.
-type generation struct {
-	options  *C.mlxrt_generate_options
-	chat     *C.mlxrt_chat_options
-	userData unsafe.Pointer
-	result   *C.mlxrt_generate_result
-	pins     *runtime.Pinner
+// opening is what the three functions of C that open a stream have in common.
+type opening struct {
+	options *C.mlxrt_generate_options
+	chat    *C.mlxrt_chat_options
+	stream  **C.mlxrt_stream
+	pins    *runtime.Pinner
 }
 
-// call is one of the three.
-type call func(*C.mlxrt_model, generation) C.mlxrt_status
+// opener is one of the three.
+type opener func(*C.mlxrt_model, opening) C.mlxrt_status
 
-var onToken = C.mlxrt_token_callback(C.mlxrtGoToken)
-
-func callPrompt(prompt string) call {
-	return func(m *C.mlxrt_model, g generation) C.mlxrt_status {
-		return C.mlxrt_model_generate(m, stringData(prompt), C.size_t(len(prompt)),
-			g.options, onToken, g.userData, g.result)
+func openPrompt(prompt string) opener {
+	return func(m *C.mlxrt_model, o opening) C.mlxrt_status {
+		return C.mlxrt_stream_open(m, stringData(prompt), C.size_t(len(prompt)), o.options, o.stream)
 	}
 }
 
-func callIDs(ids []int32) call {
-	return func(m *C.mlxrt_model, g generation) C.mlxrt_status {
-		return C.mlxrt_model_generate_ids(m, sliceData[C.int32_t](ids), C.size_t(len(ids)),
-			g.options, onToken, g.userData, g.result)
+func openIDs(ids []int32) opener {
+	return func(m *C.mlxrt_model, o opening) C.mlxrt_status {
+		return C.mlxrt_stream_open_ids(m, sliceData[C.int32_t](ids), C.size_t(len(ids)), o.options, o.stream)
 	}
 }
 
-func callChat(messages []Message) call {
-	return func(m *C.mlxrt_model, g generation) C.mlxrt_status {
-		list := cMessages(messages, g.pins)
-		return C.mlxrt_model_chat(m, sliceData[C.mlxrt_message](list), C.size_t(len(list)),
-			g.chat, g.options, onToken, g.userData, g.result)
+func openChat(messages []Message) opener {
+	return func(m *C.mlxrt_model, o opening) C.mlxrt_status {
+		list := cMessages(messages, o.pins)
+		return C.mlxrt_stream_open_chat(m, sliceData[C.mlxrt_message](list), C.size_t(len(list)),
+			o.chat, o.options, o.stream)
 	}
 }
 
-// generate blocks until the answer is complete. It runs on a goroutine of its own: see pump.
-func (m *Model) generate(ctx context.Context, call call, opts []GenerateOption, send sendToken) (Result, error) {
-	var config GenerateConfig
-	for _, opt := range opts {
-		opt(&config)
-	}
+// answer is a stream of C. Pulling tokens needs neither a goroutine beside the caller's nor calls of C
+// into Go: the code of a loop runs between two calls of C, so it may panic, exit or leave as anywhere.
+type answer struct {
+	handle *C.mlxrt_stream
+	cancel *canceller
+}
+
+// open begins an answer. The caller closes it.
+func (m *Model) open(ctx context.Context, open opener, opts []GenerateOption) (*answer, error) {
+	config := generateConfig(opts)
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	options, err := cOptions(config, &pins)
 	if err != nil {
-		return Result{StopToken: -1}, err
+		return nil, err
 	}
 	cancel, err := newCanceller(ctx)
 	if err != nil {
-		return Result{StopToken: -1}, err
+		return nil, err
 	}
-	defer cancel.close()
 	options.cancel = cancel.handle
-	told := cgo.NewHandle(send)
-	defer told.Delete()
-	result := C.mlxrt_generate_result{
+	var stream *C.mlxrt_stream
+	err = m.use(func(handle *C.mlxrt_model) C.mlxrt_status {
+		return open(handle, opening{options, cChatOptions(config.Chat, &pins), &stream, &pins})
+	})
+	if err != nil {
+		cancel.close()
+		return nil, err
+	}
+	return &answer{stream, cancel}, nil
+}
+
+// next waits for a token; false: the answer is complete.
+func (a *answer) next() (token Token, more bool, err error) {
+	err = check(func() C.mlxrt_status {
+		var found *C.mlxrt_token
+		status := C.mlxrt_stream_next(a.handle, &found)
+		if more = found != nil; more {
+			token = goToken(found)
+		}
+		return status
+	})
+	return token, more, err
+}
+
+// result tells what was done so far.
+func (a *answer) result() Result {
+	result := newCResult()
+	// It fails for a stream that was freed or is in use, which this one is not.
+	_ = check(func() C.mlxrt_status { return C.mlxrt_stream_result(a.handle, &result) })
+	return goResult(&result)
+}
+
+func (a *answer) close() {
+	C.mlxrt_stream_free(a.handle)
+	a.cancel.close()
+}
+
+func generateConfig(opts []GenerateOption) (config GenerateConfig) {
+	for _, opt := range opts {
+		opt(&config)
+	}
+	return config
+}
+
+func goToken(token *C.mlxrt_token) Token {
+	return Token{ID: int32(token.id), Text: goString(token.text, token.text_len), Logprob: float32(token.logprob)}
+}
+
+func newCResult() C.mlxrt_generate_result {
+	return C.mlxrt_generate_result{
 		struct_size: C.size_t(unsafe.Sizeof(C.mlxrt_generate_result{})),
 		stop_token:  -1,
 	}
-	err = m.use(func(handle *C.mlxrt_model) C.mlxrt_status {
-		return call(handle, generation{options, cChatOptions(config.Chat, &pins), unsafe.Pointer(&told), &result, &pins})
-	})
-	return goResult(&result), err
 }
 
 func cOptions(config GenerateConfig, pins *runtime.Pinner) (*C.mlxrt_generate_options, error) {
@@ -149,14 +189,17 @@ func cMessages(messages []Message, pins *runtime.Pinner) []C.mlxrt_message {
 	return list
 }
 
+func seconds(s C.double) time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
+
 func goResult(result *C.mlxrt_generate_result) Result {
-	seconds := func(s C.double) time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 	return Result{
 		Finish:    Finish(result.finish),
 		StopToken: int32(result.stop_token),
 		GenerateMetrics: GenerateMetrics{
 			PromptTokens:        int(result.prompt_tokens),
+			CachedTokens:        int(result.cached_tokens),
 			GeneratedTokens:     int(result.generated_tokens),
+			QueueDuration:       seconds(result.queue_seconds),
 			PrefillDuration:     seconds(result.prefill_seconds),
 			DecodeDuration:      seconds(result.decode_seconds),
 			TotalDuration:       seconds(result.total_seconds),

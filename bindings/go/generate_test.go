@@ -162,6 +162,7 @@ func TestBreak(t *testing.T) {
 	for range stream.Tokens() {
 		t.Error("a stream gave its tokens twice")
 	}
+	idle(t, model)
 }
 
 // An iter.Seq may be ranged over again: then it generates again.
@@ -254,33 +255,46 @@ func TestLoopBodyExitsGoroutine(t *testing.T) {
 	}
 }
 
+// Goroutines that share the model's steps get the answers that they would get alone, greedy and seeded.
 func TestManyGoroutines(t *testing.T) {
 	model := demo(t)
-	want, err := model.StreamChat(context.Background(), ask(longStory), mlxrt.WithMaxTokens(32)).Text()
-	if err != nil {
-		t.Fatal(err)
+	const kinds = 8
+	options := func(kind int) []mlxrt.GenerateOption {
+		list := []mlxrt.GenerateOption{mlxrt.WithMaxTokens(24), mlxrt.WithIgnoreEnd()}
+		if kind%2 == 1 {
+			list = append(list, mlxrt.WithTemperature(1.2), mlxrt.WithSeed(uint64(kind)))
+		}
+		return list
+	}
+	var want [kinds]string
+	for kind := range kinds {
+		var err error
+		if want[kind], err = model.StreamChat(context.Background(), ask(longStory[kind:]), options(kind)...).Text(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var group sync.WaitGroup
-	for i := range 16 {
+	for i := range 32 {
 		group.Add(1)
 		go func() {
 			defer group.Done()
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			stream := model.StreamChat(ctx, ask(longStory), mlxrt.WithMaxTokens(32))
+			kind := i % kinds
+			stream := model.StreamChat(ctx, ask(longStory[kind:]), options(kind)...)
 			text := ""
 			for token := range stream.Tokens() {
 				text += token.Text
-				if i%4 == 3 { // some leave early, and the others don't notice
+				if i >= 24 { // some leave early, and the others don't notice
 					cancel()
 				}
 			}
-			if i%4 == 3 {
+			if i >= 24 {
 				if stream.Err() != context.Canceled {
 					t.Errorf("goroutine %d: %v", i, stream.Err())
 				}
-			} else if stream.Err() != nil || text != want {
-				t.Errorf("goroutine %d: %q, %v; alone: %q", i, text, stream.Err(), want)
+			} else if stream.Err() != nil || text != want[kind] {
+				t.Errorf("goroutine %d: %q, %v; alone: %q", i, text, stream.Err(), want[kind])
 			}
 		}()
 	}

@@ -75,11 +75,8 @@ func Load(ctx context.Context, path string, opts ...LoadOption) (*Model, error) 
 		return true
 	})
 	returned = true
-	if errors.Is(err, ErrCancelled) && ctx.Err() != nil {
-		err = ctx.Err()
-	}
 	if err != nil {
-		return nil, err
+		return nil, contextError(ctx, err)
 	}
 	return newModel(handle)
 }
@@ -98,6 +95,14 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 	if err != nil {
 		return nil, err
 	}
+	maxConcurrent, err := toUint32("MaxConcurrent", config.MaxConcurrent)
+	if err != nil {
+		return nil, err
+	}
+	maxQueue, err := toUint32("MaxQueue", config.MaxQueue)
+	if err != nil {
+		return nil, err
+	}
 	options := C.mlxrt_load_options{
 		struct_size:    C.size_t(unsafe.Sizeof(C.mlxrt_load_options{})),
 		device:         C.int32_t(config.Device),
@@ -107,6 +112,8 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 		no_mmap:        boolInt(config.NoMmap),
 		exact:          boolInt(config.Exact),
 		threads:        threads,
+		max_concurrent: maxConcurrent,
+		max_queue:      maxQueue,
 		cancel:         cancel.handle,
 	}
 	var pins runtime.Pinner

@@ -10,6 +10,9 @@ type LoadConfig struct {
 	Exact      bool                     // multiply affine quantised matrices on the CPU in float32, without rounding inputs
 	Threads    int                      // threads that compute on the CPU, for all models from now on; 0: as before
 	Progress   func(done, total uint64) // told of the bytes of weights read so far and in all
+
+	MaxConcurrent int // most requests that are computed together; further ones wait; 0: 32
+	MaxQueue      int // most requests that may wait; further ones end with ErrBusy; 0: 1024
 }
 
 // LoadOption changes a LoadConfig.
@@ -41,6 +44,14 @@ func WithExact() LoadOption { return func(c *LoadConfig) { c.Exact = true } }
 // core that the process may use.
 func WithThreads(count int) LoadOption { return func(c *LoadConfig) { c.Threads = count } }
 
+// WithMaxConcurrent limits how many requests are computed together; further ones wait.
+func WithMaxConcurrent(requests int) LoadOption {
+	return func(c *LoadConfig) { c.MaxConcurrent = requests }
+}
+
+// WithMaxQueue limits how many requests may wait; further ones end with ErrBusy.
+func WithMaxQueue(requests int) LoadOption { return func(c *LoadConfig) { c.MaxQueue = requests } }
+
 // WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
 // that called Load; of a download before that, which begins anew at 0 for the weights. To stop loading,
 // end the context.
@@ -65,6 +76,9 @@ type GenerateConfig struct {
 	PlainText     bool     // read special tokens as text where prompt, messages, tools or variables hold them
 
 	Chat ChatConfig // for Chat and StreamChat
+
+	ReturnLogits bool    // for Classify: the logits of the whole vocabulary are wanted
+	Labels       []int32 // for Classify: the logits of these ids are wanted, in this order
 }
 
 // ChatConfig is what a conversation has besides messages. Its strings are JSON and may be empty.
@@ -130,6 +144,12 @@ func WithPlainText() GenerateOption { return func(c *GenerateConfig) { c.PlainTe
 
 // WithChat gives a conversation tools and variables, or messages with more than role and content.
 func WithChat(chat ChatConfig) GenerateOption { return func(c *GenerateConfig) { c.Chat = chat } }
+
+// WithLogits has Classify return the logits of the whole vocabulary.
+func WithLogits() GenerateOption { return func(c *GenerateConfig) { c.ReturnLogits = true } }
+
+// WithLabels has Classify return the logits of these ids, in this order.
+func WithLabels(ids ...int32) GenerateOption { return func(c *GenerateConfig) { c.Labels = ids } }
 
 // WithNoSpecial gives the model a prompt without the tokenizer's own special tokens.
 func WithNoSpecial() GenerateOption { return func(c *GenerateConfig) { c.NoSpecial = true } }

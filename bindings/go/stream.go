@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"strings"
 	"sync"
@@ -39,11 +38,13 @@ const (
 	FinishContext    Finish = C.MLXRT_FINISH_CONTEXT     // the context window is full
 )
 
-// GenerateMetrics is what an operation did and what it took. Time spent waiting for other
-// goroutines' tokens is part of the durations.
+// GenerateMetrics is what an operation did and what it took. Durations are wall-clock: those in which the
+// model was also busy with other goroutines count in full.
 type GenerateMetrics struct {
 	PromptTokens        int
+	CachedTokens        int           // of them, those that a cache had, so that they were not computed
 	GeneratedTokens     int           // one that ended the answer included
+	QueueDuration       time.Duration // until the model began with the request; part of PrefillDuration
 	PrefillDuration     time.Duration // from the call to the first token
 	DecodeDuration      time.Duration // from the first token to the last
 	TotalDuration       time.Duration
@@ -65,7 +66,7 @@ type Result struct {
 type Stream struct {
 	model   *Model
 	ctx     context.Context
-	call    call
+	open    opener
 	opts    []GenerateOption
 	started atomic.Bool
 
@@ -76,21 +77,21 @@ type Stream struct {
 
 // Stream continues a prompt as it stands.
 func (m *Model) Stream(ctx context.Context, prompt string, opts ...GenerateOption) *Stream {
-	return m.stream(ctx, callPrompt(prompt), opts)
+	return m.stream(ctx, openPrompt(prompt), opts)
 }
 
 // StreamIDs continues a prompt of token ids.
 func (m *Model) StreamIDs(ctx context.Context, ids []int32, opts ...GenerateOption) *Stream {
-	return m.stream(ctx, callIDs(ids), opts)
+	return m.stream(ctx, openIDs(ids), opts)
 }
 
 // StreamChat answers a conversation through the model's chat template.
 func (m *Model) StreamChat(ctx context.Context, messages []Message, opts ...GenerateOption) *Stream {
-	return m.stream(ctx, callChat(messages), opts)
+	return m.stream(ctx, openChat(messages), opts)
 }
 
-func (m *Model) stream(ctx context.Context, call call, opts []GenerateOption) *Stream {
-	return &Stream{model: m, ctx: ctx, call: call, opts: opts, result: Result{StopToken: -1}}
+func (m *Model) stream(ctx context.Context, open opener, opts []GenerateOption) *Stream {
+	return &Stream{model: m, ctx: ctx, open: open, opts: opts, result: Result{StopToken: -1}}
 }
 
 // Tokens generates the answer. Leaving the loop or ending the context stops it; when the loop is
@@ -101,29 +102,43 @@ func (s *Stream) Tokens() iter.Seq[Token] {
 		if s.started.Swap(true) {
 			return
 		}
-		var result Result
+		result := Result{StopToken: -1}
 		var err error
 		left := false
 		defer func() { s.end(result, err, left) }() // also when the loop's body panics
 		if err = s.ctx.Err(); err != nil {
 			return
 		}
-		pump(s.ctx, func(ctx context.Context, send func(Token) bool) {
-			result, err = s.model.generate(ctx, s.call, s.opts, send)
-		}, func(token Token) bool {
+		answer, failed := s.model.open(s.ctx, s.open, s.opts)
+		if failed != nil {
+			err = failed
+			return
+		}
+		defer func() {
+			result = answer.result()
+			answer.close()
+		}()
+		for !left {
+			var token Token
+			var more bool
+			// The context's end may reach the library a moment later.
+			if err = s.ctx.Err(); err == nil {
+				token, more, err = answer.next()
+			}
+			if !more {
+				return
+			}
 			left = true // unless yield returns true
 			left = !yield(token)
-			return !left
-		})
+		}
 	}
 }
 
 func (s *Stream) end(result Result, err error, left bool) {
-	if errors.Is(err, ErrCancelled) || result.Finish == FinishLeft {
-		result.Finish, err = FinishLeft, nil
-		if !left {
-			result.Finish, err = FinishNone, s.ctx.Err()
-		}
+	if left {
+		result.Finish, result.StopToken = FinishLeft, -1
+	} else {
+		err = contextError(s.ctx, err)
 	}
 	s.mu.Lock()
 	s.result, s.err = result, err
