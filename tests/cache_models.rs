@@ -6,11 +6,15 @@ mod common;
 use common::{Arrays, argmax, ids};
 use mlxrt::engine::{LoadOptions, LoadedModel, load_for_tests};
 use mlxrt::error::Result;
-use mlxrt::mlx::{Array, Device, Dtype, io};
+use mlxrt::mlx::{self, Array, Device, Dtype, io, memory};
 use mlxrt::models::Model;
 use mlxrt::nn::{Cache, CacheMeta, CacheOptions, Pass};
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+
+/// MLX counts memory by process: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// The largest difference, as a part of the largest logit.
 const TOLERANCE: f32 = 1e-4;
@@ -118,6 +122,7 @@ fn plain() -> CacheOptions {
 
 #[test]
 fn rotating_caches_compute_what_mlx_lm_computes() {
+    let _one = ONE.lock();
     let Some((_, Cases { prompt, chunk, limit, keep, .. })) = cases() else { return };
     for subject in subjects() {
         let limited = |keep| CacheOptions { limit: Some(*limit), keep, ..plain() };
@@ -142,6 +147,7 @@ fn rotating_caches_compute_what_mlx_lm_computes() {
 
 #[test]
 fn quantised_caches_are_as_near_as_mlx_lms() {
+    let _one = ONE.lock();
     let Some((_, Cases { prompt, group, limit, .. })) = cases() else { return };
     for subject in subjects() {
         let exact = subject.theirs("plain").unwrap();
@@ -178,10 +184,11 @@ fn kinds() -> Vec<CacheOptions> {
 
 #[test]
 fn forks_and_files_go_on_as_if_alone() {
+    let _one = ONE.lock();
     for subject in subjects() {
         for options in kinds() {
             for prompt in [10, 40] {
-                let (first, rest) = subject.ids[..prompt + 20].split_at(prompt);
+                let (first, rest) = subject.ids[..prompt + 12].split_at(prompt);
                 let other: Vec<i32> = rest.iter().rev().copied().collect();
                 let alone = |ids: &[i32]| {
                     let mut caches = subject.caches(&options);
@@ -222,10 +229,11 @@ fn forks_and_files_go_on_as_if_alone() {
 /// Recurrent states, which cannot, were forked before.
 #[test]
 fn an_interrupted_pass_can_be_undone() {
+    let _one = ONE.lock();
     for subject in subjects() {
         for options in kinds() {
             for (prompt, length) in [(10, 8), (40, 1), (40, 9)] {
-                let (first, rest) = subject.ids[..prompt + 20].split_at(prompt);
+                let (first, rest) = subject.ids[..prompt + 12].split_at(prompt);
                 let mut caches = subject.caches(&options);
                 subject.feed(first, &mut caches);
                 let mut expected: Vec<Cache> = caches.iter_mut().map(|cache| cache.fork().unwrap()).collect();
@@ -259,6 +267,7 @@ fn an_interrupted_pass_can_be_undone() {
 
 #[test]
 fn going_back_forgets() {
+    let _one = ONE.lock();
     for subject in subjects() {
         for options in kinds() {
             let mut caches = subject.caches(&options);
@@ -274,6 +283,36 @@ fn going_back_forgets() {
                 fresh = subject.caches(&options);
             }
             subject.expect_near(&subject.feed(ids, &mut caches), &subject.feed(ids, &mut fresh), "gone back");
+        }
+    }
+}
+
+#[test]
+fn caches_take_what_they_say() {
+    let _one = ONE.lock();
+    memory::set_cache_limit(0).unwrap();
+    for subject in subjects() {
+        for options in kinds() {
+            // What is computed once for all, such as frequencies, is there by then.
+            subject.feed(&subject.ids, &mut subject.caches(&options));
+            let before = memory::active().unwrap();
+            let mut caches = subject.caches(&options);
+            let mut positions = 0;
+            for length in [256, 1, 30, 1, 1] {
+                let ids: Vec<i32> = (0..length).map(|i| (i * 37 + length) % 500).collect();
+                subject.feed(&ids, &mut caches);
+                positions += length;
+                // A state is computed when it is next needed, and what it comes from stays until then.
+                let states = caches.iter().filter(|cache| matches!(cache, Cache::State(_)));
+                let states: Vec<_> = states.flat_map(|cache| cache.arrays().unwrap()).collect();
+                mlx::eval(states.iter().map(|(_, array)| array)).unwrap();
+                drop(states);
+                let said: usize = caches.iter().map(Cache::bytes).sum();
+                let formula: usize =
+                    caches.iter().map(|cache| cache.bytes_for(positions, length).unwrap()).sum();
+                let taken = memory::active().unwrap() - before;
+                assert_eq!((said, formula), (taken, taken), "{}: {positions} {options:?}", subject.name);
+            }
         }
     }
 }

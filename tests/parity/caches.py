@@ -24,9 +24,11 @@ from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache, make
 import mlx_shim  # noqa: F401
 from case import Case
 from families.gemma import GEMMA3_TEXT
-from families.lfm2 import CASES as LFM2_CASES
+from families.lfm2 import LFM2_WIDE
 from families.llama import LLAMA_WIDE
+from families.phi3 import PHI3_WIDE
 from families.qwen import QWEN3
+from families.qwen3_5 import SPECIAL, WIDE, wrapped
 from reference import CHUNK, feed, load
 from weights import write_model
 
@@ -34,7 +36,9 @@ CASES = [
     Case("llama", LLAMA_WIDE),
     Case("qwen3", QWEN3),
     Case("gemma3", GEMMA3_TEXT, gemma=True),
-    LFM2_CASES[0],
+    Case("phi3", PHI3_WIDE),
+    Case("lfm2", LFM2_WIDE),
+    Case("qwen3_5", wrapped(WIDE), special=SPECIAL),
 ]
 PROMPT = 20
 LENGTH = 90
