@@ -306,12 +306,16 @@ fn caches_take_what_they_say() {
                 let states = caches.iter().filter(|cache| matches!(cache, Cache::State(_)));
                 let states: Vec<_> = states.flat_map(|cache| cache.arrays().unwrap()).collect();
                 mlx::eval(states.iter().map(|(_, array)| array)).unwrap();
+                // MLX makes no copy of a view that would save less than this.
+                let slack = states.len() * 16384;
                 drop(states);
                 let said: usize = caches.iter().map(Cache::bytes).sum();
                 let formula: usize =
                     caches.iter().map(|cache| cache.bytes_for(positions, length).unwrap()).sum();
                 let taken = memory::active().unwrap() - before;
-                assert_eq!((said, formula), (taken, taken), "{}: {positions} {options:?}", subject.name);
+                let what = format!("{}: {positions} positions, {options:?}", subject.name);
+                assert_eq!(said, formula, "{what}");
+                assert!((said..=said + slack).contains(&taken), "{what}: {taken} taken, {said} said");
             }
         }
     }
