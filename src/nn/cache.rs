@@ -228,7 +228,7 @@ impl StateCache {
     fn restore(slots: usize, offset: i32, arrays: Vec<(String, Array)>) -> Result<Self> {
         let bad = |what: String| Err(Error::BadArgument(format!("a saved state: {what}")));
         let expected = if offset == 0 { 0 } else { slots };
-        if offset < 0 || offset > i32::MAX / 2 || arrays.len() != expected {
+        if !(0..=i32::MAX / 2).contains(&offset) || arrays.len() != expected {
             return bad(format!("{} arrays at position {offset}, expected {expected}", arrays.len()));
         }
         let mut restored = vec![];

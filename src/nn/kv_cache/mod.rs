@@ -23,9 +23,10 @@
 //! ```
 //!
 //! and `group` is the options' `group_size`, or 32 where that does not divide `dim`; where that does not
-//! either, the row stays as it comes. [`KvCache::bytes_for`] computes this. A quantised or forked cache gives
-//! attention a whole copy besides, which lives as long as the layer computes. Going back frees nothing before
-//! position 0.
+//! either, the row stays as it comes. [`KvCache::bytes_for`] computes this. Besides, a quantised or forked
+//! cache gives attention a whole copy, which lives as long as the layer computes. MLX's CPU allocator takes a
+//! freed buffer for a new one that is up to two pages smaller, unless its cache limit is 0. Going back frees
+//! nothing before position 0.
 //!
 //! A fork shares what was there, as a piece with the room that it had, but for room of more than a quarter of
 //! its positions. Each side's own positions then count from 0 in the formula. Rings are copied whole when
@@ -387,9 +388,11 @@ impl KvCache {
                 "a cache at position {offset}, which holds {held}, cannot go back to {position}"
             )));
         }
+        if position == self.offset {
+            return Ok(());
+        }
         let held = if position == 0 { 0 } else { self.held - (self.offset - position) };
         if self.next < self.held
-            && held < self.held
             && let (Some(ring), Some(tail)) = (self.ring(), &self.tail)
         {
             // The newest of a ring that went round gives way, and its place is no position's: the other ones
