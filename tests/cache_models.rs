@@ -8,7 +8,7 @@ use mlxrt::engine::{LoadOptions, LoadedModel, load_for_tests};
 use mlxrt::error::Result;
 use mlxrt::mlx::{self, Array, Device, Dtype, io, memory};
 use mlxrt::models::Model;
-use mlxrt::nn::{Cache, CacheMeta, CacheOptions, Pass};
+use mlxrt::nn::{Batch, Cache, CacheMeta, CacheOptions, Pass};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -63,7 +63,7 @@ fn subjects() -> Vec<Subject> {
 /// Runs ids behind the caches: the one place that knows how a model is called.
 fn forward(model: &dyn Model, ids: &[i32], caches: &mut [Cache], pass: &Pass) -> Result<Vec<f32>> {
     let input = Array::from_i32(ids, &[1, ids.len() as i32])?;
-    let hidden = model.forward(&input, caches, pass)?;
+    let hidden = model.forward(&input, &mut Batch::one(caches, ids.len() as i32)?, pass)?;
     model.logits(&hidden)?.to_vec_f32()
 }
 
