@@ -4,10 +4,11 @@
 mod common;
 
 use common::{Arrays, argmax, feed, feed_together, ids};
-use mlxrt::engine::{LoadOptions, load_for_tests};
+use mlxrt::engine::{GenerateOptions, LoadOptions, Sampling, ServingOptions, Session, load_for_tests};
 use mlxrt::mlx::{Device, Dtype, io};
 use mlxrt::models::{Model, REGISTRY};
 use std::path::Path;
+use std::sync::Arc;
 
 /// float32: the largest difference, as a part of the largest logit.
 const TOLERANCE: f32 = 1e-4;
@@ -153,6 +154,58 @@ fn check(case: &Case, folder: &Path, device: Device, failures: &mut Vec<String>)
     println!();
 }
 
+/// What an answer's tokens must not depend on: others in the batch, the prefix cache, a session.
+fn check_serving(folder: &Path) {
+    let model = folder.join("model");
+    // Only ids go in and out, but a model needs a tokenizer.
+    std::fs::copy(common::demo_model().join("tokenizer.json"), model.join("tokenizer.json")).unwrap();
+    let load = |prefix_cache_bytes| {
+        let serving = ServingOptions { prefix_cache_bytes, ..Default::default() };
+        let options = LoadOptions { device: Some(Device::Cpu), serving, ..Default::default() };
+        mlxrt::engine::Model::load(&model, options, &mut |_, _| true).unwrap()
+    };
+    let reference = io::load_safetensors(&folder.join("reference.safetensors")).unwrap();
+    let source = ids(&reference, "prompt");
+    let prompt = |start: usize, length: usize| -> Vec<i32> {
+        source.iter().cycle().skip(start).step_by(3).take(length).copied().collect()
+    };
+    let prompts = [prompt(0, 150), prompt(1, 40), prompt(2, 1), [prompt(0, 140), prompt(5, 20)].concat()];
+    let answer = |model: &mlxrt::engine::Model, index: usize, session: Option<&Arc<Session>>| {
+        let temperature = [0.0, 0.8][index % 2];
+        let options = GenerateOptions {
+            max_tokens: 20,
+            sampling: Sampling { temperature, seed: Some(7), ..Default::default() },
+            ignore_end: true,
+            session: session.cloned(),
+            whole_conversation: true,
+            ..Default::default()
+        };
+        let mut tokens = vec![];
+        let outcome = model.generate(prompts[index].clone(), options, &mut |token| {
+            tokens.extend(token.id);
+            true
+        });
+        outcome.end.unwrap();
+        (tokens, outcome.summary.cached_tokens)
+    };
+    let alone = load(Some(0));
+    let expected: Vec<_> = (0..4).map(|index| answer(&alone, index, None).0).collect();
+    let shared = load(None);
+    std::thread::scope(|scope| {
+        for index in [0, 1, 2, 1, 2, 1] {
+            let (shared, expected, answer) = (&shared, &expected, &answer);
+            scope.spawn(move || assert_eq!(answer(shared, index, None).0, expected[index], "in a batch"));
+        }
+    });
+    // Behind the second chunk, for which some layers had to note their state.
+    assert_eq!(answer(&shared, 3, None), (expected[3].clone(), 128), "with the prefix cache");
+    let session = Arc::new(Session::new(&alone));
+    assert_eq!(answer(&alone, 0, Some(&session)), (expected[0].clone(), 0), "in a session");
+    let (tokens, cached) = answer(&alone, 3, Some(&session));
+    assert!(cached == 140 || cached == 128, "{cached} tokens");
+    assert!(cached == 140 || tokens == expected[3], "in an edited session");
+}
+
 #[test]
 fn every_architecture_computes_what_mlx_lm_computes() {
     let out = common::scratch("parity");
@@ -176,6 +229,14 @@ fn every_architecture_computes_what_mlx_lm_computes() {
     println!("case                     architecture  f32 error greedy in batch");
     for case in &cases {
         check(case, &out.join(&case.name), device, &mut failures);
+    }
+    if device == Device::Cpu {
+        for (architecture, _) in REGISTRY {
+            if let Some(case) = cases.iter().find(|case| case.architecture == *architecture) {
+                println!("{:24} {architecture:12} served", case.name);
+                check_serving(&out.join(&case.name));
+            }
+        }
     }
     for (architecture, _) in REGISTRY {
         if only.is_empty() && !cases.iter().any(|case| case.architecture == *architecture) {

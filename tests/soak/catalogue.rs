@@ -120,6 +120,6 @@ fn options(number: usize, random: &mut Pcg64) -> GenerateOptions {
         ignore_end: number % 3 == 2,
         stop_tokens: if number % 5 == 4 { vec![random.random_range(0..1024)] } else { vec![] },
         stop_strings: stop_strings.iter().map(|text| text.to_string()).collect(),
-        cancel: None,
+        ..Default::default()
     }
 }
