@@ -70,7 +70,7 @@ fn dense(rounds: usize, mlx: bool, dtype: Dtype) -> Result<()> {
     print!("{dtype}, {rows} x {columns}:");
     for m in [1, 4, 16, 128, 512] {
         let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
-        let seconds = time(rounds, || match kernels::matmul(&x, &w)?.filter(|_| !mlx) {
+        let seconds = time(rounds, || match kernels::matmul(&x, &w, None)?.filter(|_| !mlx) {
             Some(y) => y.eval(),
             None => ops::matmul(&x, &ops::transpose(&w, &[1, 0])?)?.eval(),
         })?;
@@ -116,7 +116,7 @@ fn main() -> Result<()> {
         } else if mlx {
             ops::matmul(x, &ops::transpose(&ops::dequantize(w, Dtype::F32)?, &[1, 0])?)
         } else {
-            Ok(kernels::quantized_matmul(x, w)?.expect("on the CPU"))
+            Ok(kernels::quantized_matmul(x, w, None)?.expect("on the CPU"))
         }
     };
     let only = arguments.iter().skip_while(|text| *text != "--only").nth(1);
