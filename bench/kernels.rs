@@ -1,7 +1,7 @@
 //! Our CPU kernels beside MLX's own, and beside what memory gives: decode in GB/s of weights (of a set
 //! larger than the caches), prefill in GFLOP/s. The best of several runs.
 //!
-//!     cargo run --release --example kernels -- [rounds] [--mlx] [--exact]
+//!     cargo run --release --example kernels -- [rounds] [--mlx] [--exact] [--only FORMAT]
 //!
 //! `--mlx`: MLX's products instead, from 8 rows on of the dequantised matrix, where that is faster.
 
@@ -61,6 +61,48 @@ fn bytes(w: &Quantized) -> usize {
     w.packed.nbytes() + w.scales.nbytes() + w.biases.as_ref().map_or(0, Array::nbytes)
 }
 
+/// Dense matrices, with which MLX calls BLAS.
+fn dense(rounds: usize, mlx: bool, dtype: Dtype) -> Result<()> {
+    let (rows, columns) = (8192, 2048);
+    let w = Array::from_f32(&vec![0.5; (rows * columns) as usize], &[rows, columns])?;
+    let w = ops::astype(&w, dtype)?;
+    w.eval()?;
+    print!("{dtype}, {rows} x {columns}:");
+    for m in [1, 4, 16, 128, 512] {
+        let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
+        let seconds = time(rounds, || match kernels::matmul(&x, &w, None)?.filter(|_| !mlx) {
+            Some(y) => y.eval(),
+            None => ops::matmul(&x, &ops::transpose(&w, &[1, 0])?)?.eval(),
+        })?;
+        print!("  {m} rows {:.0} GFLOP/s", 2e-9 * f64::from(rows * columns) * f64::from(m) / seconds);
+    }
+    println!();
+    Ok(())
+}
+
+/// 32 experts, of which each token has four.
+fn experts(rounds: usize, mlx: bool, quantization: Quantization) -> Result<()> {
+    let (count, k, rows, columns) = (32, 4, 1024, 2048);
+    let mut w = matrix(count * rows, columns, quantization, 0)?;
+    let stack = |array: &Array| ops::reshape(array, &[count, rows, array.dim(-1)]);
+    (w.packed, w.scales) = (stack(&w.packed)?, stack(&w.scales)?);
+    w.biases = w.biases.as_ref().map(stack).transpose()?;
+    print!("{} {} bits, 32 experts {rows} x {columns}:", quantization.mode.name(), quantization.bits);
+    for m in [1, 4, 64, 512] {
+        let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, 1, 1, columns])?;
+        let chosen: Vec<i32> = (0..m * k).map(|i| (i * 7 + i / 5) % count).collect();
+        let chosen = ops::astype(&Array::from_i32(&chosen, &[m, k])?, Dtype::U32)?;
+        let seconds =
+            time(rounds, || match kernels::gather_quantized_matmul(&x, &w, &chosen)?.filter(|_| !mlx) {
+                Some(y) => y.eval(),
+                None => ops::gather_quantized_matmul(&x, &w, &chosen, false)?.eval(),
+            })?;
+        print!("  {m} tokens {:.1} GFLOP/s", 2e-9 * f64::from(m * k) * f64::from(rows * columns) / seconds);
+    }
+    println!();
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let rounds = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(10);
@@ -74,14 +116,23 @@ fn main() -> Result<()> {
         } else if mlx {
             ops::matmul(x, &ops::transpose(&ops::dequantize(w, Dtype::F32)?, &[1, 0])?)
         } else {
-            Ok(kernels::quantized_matmul(x, w)?.expect("on the CPU"))
+            Ok(kernels::quantized_matmul(x, w, None)?.expect("on the CPU"))
         }
     };
+    let only = arguments.iter().skip_while(|text| *text != "--only").nth(1);
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only.as_str()));
+    for dtype in [Dtype::F32, Dtype::BF16].into_iter().filter(|dtype| wanted(&dtype.to_string())) {
+        dense(rounds, mlx, dtype)?;
+    }
     use QuantMode::{Affine, Mxfp4, Mxfp8, Nvfp4};
     for (mode, group, bits) in
         [(Affine, 64, 4), (Affine, 64, 8), (Mxfp4, 32, 4), (Mxfp8, 32, 8), (Nvfp4, 16, 4)]
     {
         let quantization = Quantization { group_size: group, bits, mode };
+        if !wanted(&format!("{}-{bits}", mode.name())) {
+            continue;
+        }
+        experts(rounds, mlx, quantization)?;
         for (rows, columns) in [(896, 896), (4864, 896), (8192, 2048), (2048, 8192)] {
             let each = matrix(rows, columns, quantization, 0)?;
             let set: Vec<Quantized> = (0..(300 << 20) / bytes(&each) as i32)

@@ -154,8 +154,10 @@ fn experts() {
 /// These are part of attention: what is beside a sequence changes nothing, its own length may.
 #[test]
 fn layers_of_heads() {
+    use_device(Device::Cpu).unwrap();
     let mut rng = Pcg64::seed_from_u64(3);
-    for_all(|format, dtype, name| {
+    let all = formats().into_iter().flat_map(|format| FLOATS.map(|dtype| (format, dtype)));
+    for (format, dtype) in all {
         let mut weights = weights(&mut rng, format, dtype, &[("heads", &[4, 64, 128])]);
         let layer = HeadLinear::load(&mut weights, "heads", 4, 128, 64).unwrap();
         for columns in [128, 64] {
@@ -164,11 +166,12 @@ fn layers_of_heads() {
                 let x = ops::swap_axes(&x[0], 1, 2).unwrap();
                 bits(&if columns == 128 { layer.forward(&x) } else { layer.backward(&x) }.unwrap())
             };
-            for [batch, length] in [[150, 1], [9, 1], [3, 7], [2, 64]] {
+            for [batch, length] in [[9, 1], [3, 7], [2, 40]] {
                 let alone = (0..batch).flat_map(|row| run(&rows(&x, row * length, [1, length])));
                 let together = run(&rows(&x, 0, [batch, length]));
-                assert!(together == alone.collect::<Vec<u8>>(), "heads {name}: {batch} of {length}");
+                let same = together == alone.collect::<Vec<u8>>();
+                assert!(same, "heads {format:?} in {dtype}: {batch} of {length}");
             }
         }
-    });
+    }
 }

@@ -57,33 +57,39 @@ pub fn set_threads(_: u32) -> Result<()> {
 }
 
 #[cfg(not(target_os = "macos"))]
-fn product(x: &Array, w: product::Weight, indices: Option<&Array>) -> Result<Option<Array>> {
-    if compute()? { product::product(x, w, indices, EXACT.get()) } else { Ok(None) }
+fn product(
+    x: &Array,
+    w: product::Weight,
+    indices: Option<&Array>,
+    bias: Option<&Array>,
+) -> Result<Option<Array>> {
+    if compute()? { product::product(x, w, indices, bias, EXACT.get()) } else { Ok(None) }
 }
 
-/// `x @ w.T`: `x` `[.., in]`, `w` `[out, in]`, each in any float type. The result has the type of `x`.
+/// `x @ w.T + bias`: `x` `[.., in]`, `w` `[out, in]`, `bias` `[out]`, each in any float type. The result has
+/// the type of `x`, to which it is rounded once.
 #[cfg(not(target_os = "macos"))]
-pub fn matmul(x: &Array, w: &Array) -> Result<Option<Array>> {
-    product(x, product::Weight::Dense(w), None)
+pub fn matmul(x: &Array, w: &Array, bias: Option<&Array>) -> Result<Option<Array>> {
+    product(x, product::Weight::Dense(w), None, bias)
 }
 
 /// As [`matmul`].
 #[cfg(not(target_os = "macos"))]
-pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Option<Array>> {
-    product(x, product::Weight::Quantized(w), None)
+pub fn quantized_matmul(x: &Array, w: &Quantized, bias: Option<&Array>) -> Result<Option<Array>> {
+    product(x, product::Weight::Quantized(w), None, bias)
 }
 
 /// `x[i] @ w[indices[i]].T`: as [`matmul`], `w` `[matrices, out, in]`. `x` is `[.., 1, in]` for indices
 /// `[.., n]` or `[.., n, 1, in]`, whose order is any. The result is `[.., n, 1, out]`.
 #[cfg(not(target_os = "macos"))]
 pub fn gather_matmul(x: &Array, w: &Array, indices: &Array) -> Result<Option<Array>> {
-    product(x, product::Weight::Dense(w), Some(indices))
+    product(x, product::Weight::Dense(w), Some(indices), None)
 }
 
 /// As [`gather_matmul`].
 #[cfg(not(target_os = "macos"))]
 pub fn gather_quantized_matmul(x: &Array, w: &Quantized, indices: &Array) -> Result<Option<Array>> {
-    product(x, product::Weight::Quantized(w), Some(indices))
+    product(x, product::Weight::Quantized(w), Some(indices), None)
 }
 
 #[cfg(target_os = "macos")]
@@ -91,12 +97,12 @@ mod mlxs {
     use super::*;
 
     /// MLX computes on macOS.
-    pub fn matmul(_: &Array, _: &Array) -> Result<Option<Array>> {
+    pub fn matmul(_: &Array, _: &Array, _: Option<&Array>) -> Result<Option<Array>> {
         Ok(None)
     }
 
     /// MLX computes on macOS.
-    pub fn quantized_matmul(_: &Array, _: &Quantized) -> Result<Option<Array>> {
+    pub fn quantized_matmul(_: &Array, _: &Quantized, _: Option<&Array>) -> Result<Option<Array>> {
         Ok(None)
     }
 

@@ -92,9 +92,15 @@ fn tasks<'a>(w: Matrix<'a>, exact: bool, x: &'a [f32], y: &'a mut [f32]) -> Task
     }
 }
 
-/// `x @ w.T`, where each row of `x` has a matrix of its own if there are indices: `[.., 1, columns]` for
+/// `x @ w.T + bias`, where each row of `x` has a matrix of its own if there are indices: `[.., 1, columns]` for
 /// indices `[.., n]`, or `[.., n, 1, columns]`. `None` if it is not for these kernels.
-pub(super) fn product(x: &Array, w: Weight, indices: Option<&Array>, exact: bool) -> Result<Option<Array>> {
+pub(super) fn product(
+    x: &Array,
+    w: Weight,
+    indices: Option<&Array>,
+    bias: Option<&Array>,
+    exact: bool,
+) -> Result<Option<Array>> {
     let first = match w {
         Weight::Dense(w) => w,
         Weight::Quantized(w) => &w.packed,
@@ -139,6 +145,10 @@ pub(super) fn product(x: &Array, w: Weight, indices: Option<&Array>, exact: bool
             let (_, outer) = x.shape().split_last().expect("it has columns");
             primitive(kernel, &inputs, &[outer, &[rows]].concat())?
         }
+    };
+    let y = match bias {
+        Some(bias) => ops::add(&y, &convert(bias, Dtype::F32)?)?,
+        None => y,
     };
     convert(&y, x.dtype()).map(Some)
 }

@@ -278,7 +278,7 @@ fn the_operation_takes_every_float_type() {
     let expected = case.expected();
     let x = Array::from_f32(&case.x, &[2, 3, 192]).unwrap();
     for (dtype, tolerance) in [(Dtype::F32, 2e-6), (Dtype::F16, 2e-3), (Dtype::BF16, 1e-2)] {
-        let y = super::quantized_matmul(&ops::astype(&x, dtype).unwrap(), &case.w).unwrap().unwrap();
+        let y = super::quantized_matmul(&ops::astype(&x, dtype).unwrap(), &case.w, None).unwrap().unwrap();
         assert_eq!((y.shape(), y.dtype()), ([2, 3, 50].as_slice(), dtype));
         assert!(relative_error(&y.to_vec_f32().unwrap(), &expected) < tolerance);
     }

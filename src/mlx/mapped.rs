@@ -97,7 +97,9 @@ mod imp {
         // MLX reads the word before the data.
         let sound = bytes.len() == like.nbytes() && !bytes.is_empty() && range.start >= size_of::<usize>();
         let data = bytes.as_ptr().cast_mut();
-        if !sound || data.align_offset(size) != 0 || !can_map() {
+        // Bytes may be looked at as words later.
+        let align = if size == 1 { size_of::<u32>() } else { size };
+        if !sound || data.align_offset(align) != 0 || !can_map() {
             return Ok(None);
         }
         let (shape, file) = (like.shape(), file.clone());

@@ -1,5 +1,6 @@
 // An operation of MLX's graph that a Rust function computes on the CPU: primitive.rs is its other side.
 
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -50,7 +51,9 @@ struct Input {
 
   explicit Input(const array& in)
       : data(const_cast<char*>(in.data<char>())), bytes(in.nbytes()), item(in.itemsize()) {
-    if (!in.flags().row_contiguous) {
+    // A view of bytes as words may lie anywhere.
+    bool aligned = reinterpret_cast<std::uintptr_t>(data) % item == 0;
+    if (!in.flags().row_contiguous || !aligned) {
       shape = in.shape();
       strides = in.strides();
       copy.reset(new char[bytes]);

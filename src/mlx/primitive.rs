@@ -224,6 +224,12 @@ mod tests {
         // Not row by row in memory.
         let y = primitive(Double, &[&ops::transpose(&x, &[1, 0]).unwrap()], &[3, 2]).unwrap();
         assert_eq!(y.to_vec_f32().unwrap(), [2.0, 8.0, 4.0, 10.0, 6.0, 12.0]);
+        // Not where a float may lie.
+        let bytes: Vec<f32> = [9.0].into_iter().chain([0.0, 0.0, 128.0, 63.0].repeat(2)).collect();
+        let bytes = ops::astype(&Array::from_f32(&bytes, &[9]).unwrap(), Dtype::U8).unwrap();
+        bytes.eval().unwrap();
+        let ones = ops::view(&ops::slice(&bytes, 0, 1, 9).unwrap(), Dtype::F32).unwrap();
+        assert_eq!(primitive(Double, &[&ones], &[2]).unwrap().to_vec_f32().unwrap(), [2.0, 2.0]);
         let empty = Array::from_f32(&[], &[0, 3]).unwrap();
         assert!(primitive(Double, &[&empty], &[0, 3]).unwrap().to_vec_f32().unwrap().is_empty());
     }

@@ -18,15 +18,18 @@ pub(super) enum Matrix {
 impl Matrix {
     /// `x @ self.T`.
     pub(super) fn forward(&self, x: &Array) -> Result<Array> {
+        match (self.ours(x, None)?, self) {
+            (Some(y), _) => Ok(y),
+            (None, Matrix::Dense { weight, .. }) => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
+            (None, Matrix::Quantized { weight, .. }) => ops::quantized_matmul(x, weight, true),
+        }
+    }
+
+    /// `x @ self.T + bias` by our own kernels.
+    fn ours(&self, x: &Array, bias: Option<&Array>) -> Result<Option<Array>> {
         match self {
-            Matrix::Dense { weight, .. } => match kernels::matmul(x, weight)? {
-                Some(y) => Ok(y),
-                None => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
-            },
-            Matrix::Quantized { weight, .. } => match kernels::quantized_matmul(x, weight)? {
-                Some(y) => Ok(y),
-                None => ops::quantized_matmul(x, weight, true),
-            },
+            Matrix::Dense { weight, .. } => kernels::matmul(x, weight, bias),
+            Matrix::Quantized { weight, .. } => kernels::quantized_matmul(x, weight, bias),
         }
     }
 
@@ -96,13 +99,11 @@ impl Linear {
 impl Module for Linear {
     fn forward(&self, x: &Array) -> Result<Array> {
         let Some(bias) = &self.bias else { return self.matrix.forward(x) };
-        if let Matrix::Dense { weight, .. } = &self.matrix {
-            return match kernels::matmul(x, weight)? {
-                Some(y) => ops::add(&y, bias),
-                None => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
-            };
+        match (self.matrix.ours(x, Some(bias))?, &self.matrix) {
+            (Some(y), _) => Ok(y),
+            (None, Matrix::Dense { weight, .. }) => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
+            (None, matrix) => ops::add(&matrix.forward(x)?, bias),
         }
-        ops::add(&self.matrix.forward(x)?, bias)
     }
 }
 
