@@ -12,16 +12,22 @@ public struct LoadOptions: Sendable {
     /// Read weights into memory even where they could stay in their files. A mapped file must not be
     /// shortened while the model is loaded.
     public var noMmap: Bool
+    /// Most requests that are computed together; further ones wait. 0: 32.
+    public var maxConcurrent: UInt32
+    /// Most requests that may wait; further ones end with the error `busy`. 0: 1024.
+    public var maxQueue: UInt32
 
     public init(
         device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0, download: Bool = false,
-        noMmap: Bool = false
+        noMmap: Bool = false, maxConcurrent: UInt32 = 0, maxQueue: UInt32 = 0
     ) {
         self.device = device
         self.dtype = dtype
         self.contextLength = contextLength
         self.download = download
         self.noMmap = noMmap
+        self.maxConcurrent = maxConcurrent
+        self.maxQueue = maxQueue
     }
 }
 
