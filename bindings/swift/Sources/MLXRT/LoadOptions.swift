@@ -19,10 +19,15 @@ public struct LoadOptions: Sendable {
     /// until another is loaded with a number of its own. 0 leaves the number as it is; at first there is
     /// one for each physical core that the process may use.
     public var threads: UInt32
+    /// Most requests that are computed together; further ones wait. 0: 32.
+    public var maxConcurrent: UInt32
+    /// Most requests that may wait; further ones end with the error `busy`. 0: 1024.
+    public var maxQueue: UInt32
 
     public init(
         device: Device = .auto, dtype: DType = .auto, contextLength: UInt32 = 0, download: Bool = false,
-        noMmap: Bool = false, exact: Bool = false, threads: UInt32 = 0
+        noMmap: Bool = false, exact: Bool = false, threads: UInt32 = 0,
+        maxConcurrent: UInt32 = 0, maxQueue: UInt32 = 0
     ) {
         self.device = device
         self.dtype = dtype
@@ -31,6 +36,8 @@ public struct LoadOptions: Sendable {
         self.noMmap = noMmap
         self.exact = exact
         self.threads = threads
+        self.maxConcurrent = maxConcurrent
+        self.maxQueue = maxQueue
     }
 }
 

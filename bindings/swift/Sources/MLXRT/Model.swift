@@ -7,8 +7,9 @@ import CMLXRT
 ///         print(token.text, terminator: "")
 ///     }
 ///
-/// Any number of tasks and threads may use it at the same time; answers that are generated at the
-/// same time take turns token by token. Its memory is freed by `close` or with the last reference.
+/// Any number of tasks and threads may use it at the same time; answers that are generated at the same
+/// time share its steps (continuous batching): each step computes the next token of every answer. Its
+/// memory is freed by `close` or with the last reference.
 ///
 /// The handle is a number that the library looks up, so it may be shared between threads.
 public final class Model: @unchecked Sendable {
