@@ -16,7 +16,7 @@ struct Generation: Sendable {
     func open(cancel: Cancel) throws -> OpaquePointer {
         var stream: OpaquePointer?
         let strings = CStrings()
-        try withExtendedLifetime(strings) {
+        func open() throws {
             try model.use { model in
                 options.withC(cancel: cancel, strings: strings) { options in
                     switch prompt {
@@ -34,6 +34,7 @@ struct Generation: Sendable {
                 }
             }
         }
+        try withExtendedLifetime(strings) { try options.session?.handle.explain(open) ?? open() }
         return stream!
     }
 }

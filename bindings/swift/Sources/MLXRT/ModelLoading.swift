@@ -32,6 +32,16 @@ extension Model {
         load.threads = options.threads
         load.max_concurrent = options.maxConcurrent
         load.max_queue = options.maxQueue
+        load.kv_budget_bytes = options.kvBudget
+        load.prefix_cache_bytes = options.prefixCache ?? 0
+        load.no_prefix_cache = options.prefixCache == nil ? 1 : 0
+        if let folder = options.prefixCacheFolder.map(strings.add) {
+            load.prefix_cache_path = folder.data
+            load.prefix_cache_path_len = folder.len
+        }
+        load.kv_bits = options.kvBits
+        load.rotate_context = options.rotatingContext == nil ? 0 : 1
+        load.keep_tokens = options.rotatingContext ?? 0
         load.cancel = cancel.handle
         let listener = progress.map(ProgressListener.init)
         if let listener {

@@ -14,6 +14,20 @@ public struct ModelStats: Equatable, Sendable {
     public let stepDuration: Duration
     /// The part of it in which MLX evaluated.
     public let evaluationDuration: Duration
+    /// Sessions that hold tokens or are in use.
+    public let sessions: Int
+    /// Prompts that the prefix cache holds.
+    public let prefixEntries: Int
+    /// Bytes that it holds.
+    public let prefixBytes: UInt64
+    /// Bytes for keys and values that running requests may come to take.
+    public let kvBytes: UInt64
+    /// Bytes that requests and idle sessions may take.
+    public let kvBudget: UInt64
+    /// Tokens of all prompts that were begun with.
+    public let promptTokens: UInt64
+    /// Those of them that a session or the prefix cache had.
+    public let cachedTokens: UInt64
 }
 
 extension Model {
@@ -24,6 +38,9 @@ extension Model {
         try use { mlxrt_model_stats($0, &stats) }
         return ModelStats(
             waiting: Int(stats.waiting), running: Int(stats.running), steps: stats.steps, tokens: stats.tokens,
-            stepDuration: .seconds(stats.step_seconds), evaluationDuration: .seconds(stats.evaluation_seconds))
+            stepDuration: .seconds(stats.step_seconds), evaluationDuration: .seconds(stats.evaluation_seconds),
+            sessions: Int(stats.sessions), prefixEntries: Int(stats.prefix_entries), prefixBytes: stats.prefix_bytes,
+            kvBytes: stats.kv_bytes, kvBudget: stats.kv_budget_bytes, promptTokens: stats.prompt_tokens,
+            cachedTokens: stats.cached_tokens)
     }
 }
