@@ -104,6 +104,7 @@ impl<'m> Scheduler<'m> {
                 Some(PrefixStore::open(folder, model, options.caches, &fingerprint, prefix_bytes as u64)?)
             }
         };
+        stats.update(|stats| stats.kv_budget = memory.budget);
         Ok(Scheduler {
             model,
             context_length,
@@ -154,7 +155,6 @@ impl<'m> Scheduler<'m> {
             stats.running = self.running.len();
             stats.sessions = self.sessions.count();
             stats.kv_promised = self.promised();
-            stats.kv_budget = self.memory.budget;
         });
         if shares.is_empty() {
             return false;
