@@ -10,9 +10,10 @@
 // only, except that an output handle is set to NULL on failure. No input aborts the process, and
 // no call of this library prints or exits.
 //
-// OWNERSHIP. Handles (mlxrt_model, mlxrt_stream, mlxrt_cancel) are opaque: created by _load, _open or
-// _new, owned by the caller and freed once by their _free, which takes NULL. A handle that was freed
-// is recognised and answered with MLXRT_STATUS_BAD_ARGUMENT; its value is not used again. Whatever a
+// OWNERSHIP. Handles (mlxrt_model, mlxrt_session, mlxrt_stream, mlxrt_cancel) are opaque: created by
+// _load, _open, _new, _fork or _import, owned by the caller and freed once by their _free, which
+// takes NULL. A handle that was freed is recognised and answered with MLXRT_STATUS_BAD_ARGUMENT;
+// its value is not used again. Whatever a
 // function is given stays the caller's and is not kept after the call returns. Whatever a callback
 // is given is valid during that call of it. Strings that the library returns belong to it; each
 // function says for how long they are valid.
@@ -109,7 +110,7 @@ enum mlxrt_status
     // A download failed: the hub cannot be reached, went silent, refused, or sent something else than
     // it lists. What arrived is kept where it can be gone on from.
     MLXRT_STATUS_NETWORK = 13,
-    // As many requests wait for the model as may, or the stream is in use by another call.
+    // As many requests wait for the model as may, or the stream or session is in use by another call.
     MLXRT_STATUS_BUSY = 14,
 };
 #ifndef __cplusplus
@@ -1025,7 +1026,7 @@ mlxrt_status mlxrt_session_export(const struct mlxrt_session *session,
                                   size_t path_len);
 
 // Makes a conversation from a file that mlxrt_session_export wrote, with the same model, weights and type
-// included, and the same kv_bits and rotate_keep. On failure `*out` is NULL.
+// included, and the same kv_bits, rotate_context and keep_tokens. On failure `*out` is NULL.
 //
 // Errors: BAD_ARGUMENT, NOT_FOUND, BAD_MODEL (the file is broken, or belongs to another model: the message
 // says what was expected), IO, CLOSED, MLX.

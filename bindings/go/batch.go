@@ -39,9 +39,13 @@ type ClassifyResult struct {
 // it. When ctx ends, the results have what was generated until then. Where nothing was begun, because an
 // option is wrong, say, there are no results.
 func (m *Model) GenerateBatch(ctx context.Context, prompts []string, opts ...GenerateOption) ([]BatchResult, error) {
+	config, err := batchConfig(opts)
+	if err != nil {
+		return nil, err
+	}
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	options, err := cOptions(generateConfig(opts), &pins)
+	options, err := cOptions(config, &pins)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +84,10 @@ func (m *Model) Classify(ctx context.Context, prompts []string, opts ...Generate
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	config := generateConfig(opts)
+	config, err := batchConfig(opts)
+	if err != nil {
+		return nil, err
+	}
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	options := &C.mlxrt_classify_options{
@@ -96,7 +103,7 @@ func (m *Model) Classify(ctx context.Context, prompts []string, opts ...Generate
 	}
 	results := make([]ClassifyResult, 0, len(prompts))
 	add := addClass(func(_ int, found ClassifyResult) { results = append(results, found) })
-	err := m.batch(ctx, prompts, add, &pins, func(b batch) C.mlxrt_status {
+	err = m.batch(ctx, prompts, add, &pins, func(b batch) C.mlxrt_status {
 		options.cancel = b.cancel
 		return C.mlxrt_model_classify(b.model, b.prompts, b.count, options,
 			C.mlxrt_classify_callback(C.mlxrtGoClassification), b.userData)
@@ -106,6 +113,14 @@ func (m *Model) Classify(ctx context.Context, prompts []string, opts ...Generate
 	}
 	settle(ctx, err, len(results), func(i int) *error { return &results[i].Err })
 	return results, contextError(ctx, err)
+}
+
+func batchConfig(opts []GenerateOption) (GenerateConfig, error) {
+	config := generateConfig(opts)
+	if config.Session != nil {
+		return config, badArgument("a session goes with one prompt, not with a batch")
+	}
+	return config, nil
 }
 
 // batch is what the two functions of C have in common.

@@ -39,7 +39,7 @@ const (
 	ErrIO Status = C.MLXRT_STATUS_IO
 	// ErrNetwork: a download failed. What arrived is gone on from where that is possible.
 	ErrNetwork Status = C.MLXRT_STATUS_NETWORK
-	// ErrBusy: as many requests wait for the model as may.
+	// ErrBusy: as many requests wait for the model as may, or another operation uses the session.
 	ErrBusy Status = C.MLXRT_STATUS_BUSY
 )
 

@@ -62,10 +62,21 @@ func (m *Model) open(ctx context.Context, open opener, opts []GenerateOption) (*
 		return nil, err
 	}
 	options.cancel = cancel.handle
+	session := config.Session
+	if session != nil {
+		if err := session.ready(); err != nil {
+			cancel.close()
+			return nil, err
+		}
+		options.session = session.handle
+	}
 	var stream *C.mlxrt_stream
 	err = m.use(func(handle *C.mlxrt_model) C.mlxrt_status {
 		return open(handle, opening{options, cChatOptions(config.Chat, &pins), &stream, &pins})
 	})
+	if session != nil {
+		err = session.settle(err)
+	}
 	if err != nil {
 		cancel.close()
 		return nil, err

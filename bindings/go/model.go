@@ -5,22 +5,17 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"runtime"
 	"runtime/cgo"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 )
 
 // Model is a loaded model with its tokenizer. Any number of goroutines may use it at the same time.
 type Model struct {
-	handle  *C.mlxrt_model
-	info    ModelInfo
-	closed  atomic.Bool
-	closing sync.Once
-	cleanup runtime.Cleanup
+	owned[*C.mlxrt_model]
+	info ModelInfo
 
 	mu      sync.Mutex // guards the outcome of the operation that ended last
 	lastErr error
@@ -87,37 +82,13 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 		return nil, err
 	}
 	defer cancel.close()
-	contextLen, err := toUint32("ContextLen", config.ContextLen)
-	if err != nil {
-		return nil, err
-	}
-	threads, err := toUint32("Threads", config.Threads)
-	if err != nil {
-		return nil, err
-	}
-	maxConcurrent, err := toUint32("MaxConcurrent", config.MaxConcurrent)
-	if err != nil {
-		return nil, err
-	}
-	maxQueue, err := toUint32("MaxQueue", config.MaxQueue)
-	if err != nil {
-		return nil, err
-	}
-	options := C.mlxrt_load_options{
-		struct_size:    C.size_t(unsafe.Sizeof(C.mlxrt_load_options{})),
-		device:         C.int32_t(config.Device),
-		dtype:          C.int32_t(config.DType),
-		context_length: contextLen,
-		download:       boolInt(config.Download),
-		no_mmap:        boolInt(config.NoMmap),
-		exact:          boolInt(config.Exact),
-		threads:        threads,
-		max_concurrent: maxConcurrent,
-		max_queue:      maxQueue,
-		cancel:         cancel.handle,
-	}
 	var pins runtime.Pinner
 	defer pins.Unpin()
+	options, err := cLoadOptions(config, &pins)
+	if err != nil {
+		return nil, err
+	}
+	options.cancel = cancel.handle
 	if config.Progress != nil {
 		told := cgo.NewHandle(send)
 		defer told.Delete()
@@ -127,9 +98,45 @@ func load(ctx context.Context, path string, config LoadConfig, send sendProgress
 	}
 	var handle *C.mlxrt_model
 	err = check(func() C.mlxrt_status {
-		return C.mlxrt_model_load(stringData(path), C.size_t(len(path)), &options, &handle)
+		return C.mlxrt_model_load(stringData(path), C.size_t(len(path)), options, &handle)
 	})
 	return handle, err
+}
+
+func cLoadOptions(config LoadConfig, pins *runtime.Pinner) (*C.mlxrt_load_options, error) {
+	folder := cString(config.PrefixCacheDir, pins)
+	options := &C.mlxrt_load_options{
+		struct_size:           C.size_t(unsafe.Sizeof(C.mlxrt_load_options{})),
+		device:                C.int32_t(config.Device),
+		dtype:                 C.int32_t(config.DType),
+		download:              boolInt(config.Download),
+		no_mmap:               boolInt(config.NoMmap),
+		exact:                 boolInt(config.Exact),
+		kv_budget_bytes:       C.uint64_t(config.KVBudget),
+		prefix_cache_bytes:    C.uint64_t(config.PrefixCache),
+		prefix_cache_path:     folder.data,
+		prefix_cache_path_len: folder.len,
+		no_prefix_cache:       boolInt(config.NoPrefixCache),
+		rotate_context:        boolInt(config.RotateContext),
+	}
+	for _, count := range []struct {
+		name  string
+		value int
+		to    *C.uint32_t
+	}{
+		{"ContextLen", config.ContextLen, &options.context_length},
+		{"Threads", config.Threads, &options.threads},
+		{"MaxConcurrent", config.MaxConcurrent, &options.max_concurrent},
+		{"MaxQueue", config.MaxQueue, &options.max_queue},
+		{"KVBits", config.KVBits, &options.kv_bits},
+		{"KeepTokens", config.KeepTokens, &options.keep_tokens},
+	} {
+		var err error
+		if *count.to, err = toUint32(count.name, count.value); err != nil {
+			return nil, err
+		}
+	}
+	return options, nil
 }
 
 func newModel(handle *C.mlxrt_model) (*Model, error) {
@@ -138,7 +145,7 @@ func newModel(handle *C.mlxrt_model) (*Model, error) {
 		C.mlxrt_model_free(handle)
 		return nil, err
 	}
-	m := &Model{handle: handle, info: ModelInfo{
+	m := &Model{info: ModelInfo{
 		Architecture:    C.GoString(desc.architecture),
 		VocabSize:       int(desc.vocab_size),
 		NumLayers:       int(desc.num_layers),
@@ -157,9 +164,7 @@ func newModel(handle *C.mlxrt_model) (*Model, error) {
 		Device:          Device(desc.device),
 		DType:           DType(desc.dtype),
 	}}
-	m.cleanup = runtime.AddCleanup(m, func(handle *C.mlxrt_model) {
-		go func() { C.mlxrt_model_free(handle) }() // not to hold up other cleanups
-	}, handle)
+	own(m, &m.owned, "model", handle, func(handle *C.mlxrt_model) { C.mlxrt_model_free(handle) })
 	return m, nil
 }
 
@@ -167,26 +172,8 @@ func newModel(handle *C.mlxrt_model) (*Model, error) {
 // goroutines end with ErrClosed, and so does every later one. It may be called more than once and
 // always returns nil.
 func (m *Model) Close() error {
-	m.closing.Do(func() {
-		m.closed.Store(true)
-		m.cleanup.Stop()
-		C.mlxrt_model_free(m.handle)
-	})
+	m.close()
 	return nil
-}
-
-// use is check for a call that uses the model's handle.
-func (m *Model) use(call func(*C.mlxrt_model) C.mlxrt_status) error {
-	closed := &Error{ErrClosed, "the model is closed"}
-	if m.closed.Load() {
-		return closed
-	}
-	err := check(func() C.mlxrt_status { return call(m.handle) })
-	runtime.KeepAlive(m) // or the garbage collector could free the model during the call
-	if errors.Is(err, ErrBadArgument) && m.closed.Load() {
-		return closed // it was closed between the two lines above
-	}
-	return err
 }
 
 // Info describes the model. It works after Close too.

@@ -13,6 +13,14 @@ type LoadConfig struct {
 
 	MaxConcurrent int // most requests that are computed together; further ones wait; 0: 32
 	MaxQueue      int // most requests that may wait; further ones end with ErrBusy; 0: 1024
+
+	KVBudget       uint64 // bytes that requests and idle sessions may take for keys and values; 0: half of the device's memory
+	PrefixCache    uint64 // most bytes kept besides of prompts that were computed; 0: an eighth of the budget
+	PrefixCacheDir string // a folder where the prefix cache stays for the next process; empty: it is forgotten
+	NoPrefixCache  bool   // nothing is kept of prompts that were computed
+	KVBits         int    // bits of a stored key or value, 8 or 4; 0: as they are computed
+	RotateContext  bool   // go on when the context is full
+	KeepTokens     int    // how many of the first tokens stay in a context that rotates
 }
 
 // LoadOption changes a LoadConfig.
@@ -52,6 +60,31 @@ func WithMaxConcurrent(requests int) LoadOption {
 // WithMaxQueue limits how many requests may wait; further ones end with ErrBusy.
 func WithMaxQueue(requests int) LoadOption { return func(c *LoadConfig) { c.MaxQueue = requests } }
 
+// WithKVBudget limits the bytes that requests and idle sessions may take for keys and values. A request that
+// does not fit beside the others waits; one that could not fit alone ends with ErrOutOfMemory.
+func WithKVBudget(bytes uint64) LoadOption { return func(c *LoadConfig) { c.KVBudget = bytes } }
+
+// WithPrefixCache limits the bytes that are kept of prompts that were computed, besides the budget, so that
+// prompts which begin alike share that. Those used longest ago go first.
+func WithPrefixCache(bytes uint64) LoadOption { return func(c *LoadConfig) { c.PrefixCache = bytes } }
+
+// WithPrefixCacheDir keeps the prefix cache in a folder when the model is closed, for the next process.
+func WithPrefixCacheDir(path string) LoadOption {
+	return func(c *LoadConfig) { c.PrefixCacheDir = path }
+}
+
+// WithoutPrefixCache keeps nothing of prompts that were computed.
+func WithoutPrefixCache() LoadOption { return func(c *LoadConfig) { c.NoPrefixCache = true } }
+
+// WithKVBits stores keys and values quantised, in 8 or 4 bits.
+func WithKVBits(bits int) LoadOption { return func(c *LoadConfig) { c.KVBits = bits } }
+
+// WithRotatingContext lets generation go on when the context is full: the first keep tokens and the most
+// recent ones are then remembered, ContextLen in all, and the others forgotten.
+func WithRotatingContext(keep int) LoadOption {
+	return func(c *LoadConfig) { c.RotateContext, c.KeepTokens = true, keep }
+}
+
 // WithProgress has a function told of the bytes of weights read so far and in all, on the goroutine
 // that called Load; of a download before that, which begins anew at 0 for the weights. To stop loading,
 // end the context.
@@ -75,7 +108,8 @@ type GenerateConfig struct {
 	NoSpecial     bool     // don't add the tokenizer's own special tokens to a prompt
 	PlainText     bool     // read special tokens as text where prompt, messages, tools or variables hold them
 
-	Chat ChatConfig // for Chat and StreamChat
+	Session *Session   // the conversation to go on from; nil: the prompt stands alone
+	Chat    ChatConfig // for Chat and StreamChat
 
 	ReturnLogits bool    // for Classify: the logits of the whole vocabulary are wanted
 	Labels       []int32 // for Classify: the logits of these ids are wanted, in this order
@@ -141,6 +175,14 @@ func WithIgnoreEnd() GenerateOption { return func(c *GenerateConfig) { c.IgnoreE
 // WithPlainText reads special tokens as text where the prompt, or the messages, tools and variables of
 // a conversation hold them: for words of people you don't trust.
 func WithPlainText() GenerateOption { return func(c *GenerateConfig) { c.PlainText = true } }
+
+// WithSession goes on from a session of the same model. What Generate and Stream are given then stands
+// behind the session's tokens. The messages of Chat and StreamChat are the whole conversation: what of it
+// the session holds is not computed again, and what it holds besides is forgotten. Afterwards the session
+// holds the prompt and the answer, without the token that ended it. Not for batches and Classify.
+func WithSession(session *Session) GenerateOption {
+	return func(c *GenerateConfig) { c.Session = session }
+}
 
 // WithChat gives a conversation tools and variables, or messages with more than role and content.
 func WithChat(chat ChatConfig) GenerateOption { return func(c *GenerateConfig) { c.Chat = chat } }

@@ -24,7 +24,7 @@ func (m *Model) tokenize(text string, addSpecial bool, flags C.uint32_t) ([]int3
 		flags |= C.MLXRT_TOKENIZE_ADD_SPECIAL
 	}
 	// Most texts have fewer tokens than bytes; the rest cost a second call.
-	return fill(m, len(text)+8, func(h *C.mlxrt_model, ids []int32, count *C.size_t) C.mlxrt_status {
+	return fill(&m.owned, len(text)+8, func(h *C.mlxrt_model, ids []int32, count *C.size_t) C.mlxrt_status {
 		return C.mlxrt_model_tokenize(h, stringData(text), C.size_t(len(text)), flags,
 			sliceData[C.int32_t](ids), C.size_t(len(ids)), count)
 	})
@@ -33,7 +33,7 @@ func (m *Model) tokenize(text string, addSpecial bool, flags C.uint32_t) ([]int3
 // Detokenize turns token ids into text; with skipSpecial special tokens are left out. Bytes that are
 // no UTF-8 become U+FFFD.
 func (m *Model) Detokenize(ids []int32, skipSpecial bool) (string, error) {
-	text, err := fill(m, 8*len(ids), func(h *C.mlxrt_model, text []byte, length *C.size_t) C.mlxrt_status {
+	text, err := fill(&m.owned, 8*len(ids), func(h *C.mlxrt_model, text []byte, length *C.size_t) C.mlxrt_status {
 		return C.mlxrt_model_detokenize(h, sliceData[C.int32_t](ids), C.size_t(len(ids)), boolInt(skipSpecial),
 			sliceData[C.char](text), C.size_t(len(text)), length)
 	})
@@ -50,7 +50,7 @@ func (m *Model) RenderChat(messages []Message, chat ChatConfig) (string, error) 
 	for _, message := range messages {
 		guess += len(message.Role) + len(message.Content) + 64
 	}
-	text, err := fill(m, guess, func(h *C.mlxrt_model, text []byte, length *C.size_t) C.mlxrt_status {
+	text, err := fill(&m.owned, guess, func(h *C.mlxrt_model, text []byte, length *C.size_t) C.mlxrt_status {
 		return C.mlxrt_model_render_chat(h, sliceData[C.mlxrt_message](list), C.size_t(len(list)),
 			options, sliceData[C.char](text), C.size_t(len(text)), length)
 	})
@@ -58,12 +58,12 @@ func (m *Model) RenderChat(messages []Message, chat ChatConfig) (string, error) 
 }
 
 // fill calls with a buffer of a guessed size, and again with the right size if it was too small.
-func fill[T any](m *Model, guess int, call func(*C.mlxrt_model, []T, *C.size_t) C.mlxrt_status) ([]T, error) {
+func fill[H, T any](from *owned[H], guess int, call func(H, []T, *C.size_t) C.mlxrt_status) ([]T, error) {
 	for {
 		guess = max(guess, 1) // with no buffer at all the library only counts
 		buffer := make([]T, guess)
 		var needed C.size_t
-		err := m.use(func(h *C.mlxrt_model) C.mlxrt_status { return call(h, buffer, &needed) })
+		err := from.use(func(h H) C.mlxrt_status { return call(h, buffer, &needed) })
 		if err == nil {
 			return buffer[:needed:needed], nil
 		}

@@ -17,6 +17,8 @@ pub(super) struct Context {
     /// How many of those were prefilled in whole chunks from the beginning: whoever prefills the same
     /// tokens gets the same caches.
     pub aligned: usize,
+    /// The chunks of the prefills end at multiples of this.
+    grid: usize,
     pub caches: Vec<Cache>,
     options: CacheOptions,
     /// Earlier states of layers that can't go back, in order.
@@ -36,6 +38,7 @@ impl Context {
             ids: vec![],
             seen: 0,
             aligned: 0,
+            grid: 1,
             caches: new_caches(model, options)?,
             options,
             checkpoints: vec![],
@@ -44,7 +47,7 @@ impl Context {
 
     /// Of what was stored: the caches have seen all ids but perhaps some of the last.
     pub fn restore(ids: Vec<i32>, seen: usize, caches: Vec<Cache>, options: CacheOptions) -> Self {
-        Context { ids, seen, aligned: 0, caches, options, checkpoints: vec![] }
+        Context { ids, seen, aligned: 0, grid: 1, caches, options, checkpoints: vec![] }
     }
 
     /// How the caches keep what they hold.
@@ -67,6 +70,7 @@ impl Context {
     pub fn saw(&mut self, length: usize, grid: Option<usize>) -> Result<()> {
         let begun = self.seen;
         self.seen += length;
+        self.grid = grid.unwrap_or(self.grid);
         let Some(grid) = grid.filter(|_| begun == self.aligned) else { return Ok(()) };
         self.aligned = self.seen / grid * grid;
         if self.aligned == self.seen { self.note_checkpoint() } else { Ok(()) }
@@ -122,7 +126,8 @@ impl Context {
         self.caches.iter_mut().try_for_each(|cache| cache.rewind(position as i32))?;
         self.checkpoints.retain(|checkpoint| checkpoint.seen <= position);
         self.seen = position;
-        self.aligned = self.aligned.min(position);
+        // What is left of a chunk is completed by another prefill's, which adds in another order.
+        self.aligned = self.aligned.min(position) / self.grid * self.grid;
         Ok(())
     }
 

@@ -104,6 +104,7 @@ impl<'m> Scheduler<'m> {
                 Some(PrefixStore::open(folder, model, options.caches, &fingerprint, prefix_bytes as u64)?)
             }
         };
+        stats.update(|stats| stats.kv_budget = memory.budget);
         Ok(Scheduler {
             model,
             context_length,
@@ -124,6 +125,7 @@ impl<'m> Scheduler<'m> {
 
     /// Takes a request in, or refuses it.
     pub fn submit(&mut self, request: Request) {
+        self.drop_cancelled();
         let limit = self.options.max_queue;
         if self.waiting.len() >= limit {
             request.refuse(Error::Busy(format!("{limit} requests are waiting, the most that may")));
@@ -137,6 +139,8 @@ impl<'m> Scheduler<'m> {
 
     /// Does what is asked of a session.
     pub fn run_session(&mut self, id: u64, command: SessionCommand) {
+        // A call that has returned, stopped by its caller, has the session no longer.
+        self.drop_cancelled();
         self.sessions.run(id, command);
     }
 
@@ -151,7 +155,6 @@ impl<'m> Scheduler<'m> {
             stats.running = self.running.len();
             stats.sessions = self.sessions.count();
             stats.kv_promised = self.promised();
-            stats.kv_budget = self.memory.budget;
         });
         if shares.is_empty() {
             return false;
@@ -206,19 +209,24 @@ impl<'m> Scheduler<'m> {
             Some(_) if self.prefixes.wants(&context) => {
                 let length = context.aligned;
                 let copy = context.copy(self.model, length);
-                copy.and_then(|copy| self.prefixes.put(self.model, copy)).map(|()| Some(context))
+                let _ = copy.and_then(|copy| self.prefixes.put(self.model, copy));
+                Ok(Some(context))
             }
             Some(_) => Ok(Some(context)),
         };
-        if let (Some(used), Ok(Some(context))) = (session, kept) {
-            self.sessions.put_back(used.id, context, Some(shared));
+        match (session, kept) {
+            (Some(used), Ok(Some(context))) => self.sessions.put_back(used.id, context, Some(shared)),
+            (Some(used), _) => self.sessions.lose(used.id),
+            (None, _) => {}
         }
     }
 
     fn refuse(&mut self, waiting: Waiting, error: Error) {
         let Waiting { request, context } = waiting;
-        if let (Some(used), Some(context)) = (request.session, context) {
-            self.sessions.put_back(used.id, context, None);
+        match (request.session, context) {
+            (Some(used), Some(context)) => self.sessions.put_back(used.id, context, None),
+            (Some(used), None) => self.sessions.lose(used.id),
+            (None, _) => {}
         }
         request.refuse(error);
     }

@@ -58,14 +58,18 @@ impl<'m> Sessions<'m> {
 
     /// Keeps others from a session until [`Sessions::put_back`]; gives what it holds.
     pub fn take(&mut self, id: u64) -> Result<Context> {
-        match self.places.insert(id, Place::InUse { freed: false }) {
+        let taken = match self.places.insert(id, Place::InUse { freed: false }) {
             None => Context::new(self.model, self.options),
             Some(Place::Idle(context, last)) => self.without_untaken(context, last),
             Some(in_use) => {
                 self.places.insert(id, in_use);
-                Err(Error::Busy("the session is in use by another call".into()))
+                return Err(Error::Busy("the session is in use by another call".into()));
             }
+        };
+        if taken.is_err() {
+            self.lose(id);
         }
+        taken
     }
 
     /// The engine runs ahead of a caller; what it left behind is no part of the conversation.
@@ -83,6 +87,11 @@ impl<'m> Sessions<'m> {
             Some(Place::InUse { freed: true }) => {}
             _ => drop(self.places.insert(id, Place::Idle(context, last))),
         }
+    }
+
+    /// Ends what [`Sessions::take`] began without a context, because MLX failed: the session is empty.
+    pub fn lose(&mut self, id: u64) {
+        self.places.remove(&id);
     }
 
     /// Bytes that idle sessions hold, by the formula.

@@ -45,6 +45,11 @@ pub unsafe extern "C" fn mlxrt_model_generate_batch(
         // SAFETY: the caller's promise, here and below.
         let (options, encoding) = unsafe { read_options(options) }?;
         options.check(loaded.model.info().vocab_size)?;
+        if options.session.is_some() {
+            return Err(Error::BadArgument(
+                "options: a session goes with one prompt, not with a batch".into(),
+            ));
+        }
         let places = unsafe { outputs(results, count) }?;
         let prompts = unsafe { read_prompts(&loaded, prompts, count, encoding) }?;
         let outcomes = loaded.model.generate_batch(prompts, &options, &mut |index, token| {

@@ -39,7 +39,7 @@ pub enum mlxrt_status {
     /// A download failed: the hub cannot be reached, went silent, refused, or sent something else than
     /// it lists. What arrived is kept where it can be gone on from.
     MLXRT_STATUS_NETWORK = 13,
-    /// As many requests wait for the model as may, or the stream is in use by another call.
+    /// As many requests wait for the model as may, or the stream or session is in use by another call.
     MLXRT_STATUS_BUSY = 14,
 }
 

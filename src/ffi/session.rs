@@ -103,7 +103,7 @@ pub unsafe extern "C" fn mlxrt_session_export(
 }
 
 /// Makes a conversation from a file that mlxrt_session_export wrote, with the same model, weights and type
-/// included, and the same kv_bits and rotate_keep. On failure `*out` is NULL.
+/// included, and the same kv_bits, rotate_context and keep_tokens. On failure `*out` is NULL.
 ///
 /// Errors: BAD_ARGUMENT, NOT_FOUND, BAD_MODEL (the file is broken, or belongs to another model: the message
 /// says what was expected), IO, CLOSED, MLX.

@@ -5,12 +5,12 @@
 #include <type_traits>
 
 // What bindings rely on: the sizes, and enums that are 32 bits wide.
-static_assert(sizeof(mlxrt_load_options) == 64, "mlxrt_load_options");
-static_assert(sizeof(mlxrt_generate_options) == 96, "mlxrt_generate_options");
+static_assert(sizeof(mlxrt_load_options) == 120, "mlxrt_load_options");
+static_assert(sizeof(mlxrt_generate_options) == 104, "mlxrt_generate_options");
 static_assert(sizeof(mlxrt_generate_result) == 96, "mlxrt_generate_result");
 static_assert(sizeof(mlxrt_classify_options) == 48, "mlxrt_classify_options");
 static_assert(sizeof(mlxrt_classification) == 56, "mlxrt_classification");
-static_assert(sizeof(mlxrt_stats) == 48, "mlxrt_stats");
+static_assert(sizeof(mlxrt_stats) == 96, "mlxrt_stats");
 static_assert(sizeof(mlxrt_model_desc) == 88, "mlxrt_model_desc");
 static_assert(sizeof(mlxrt_device_desc) == 32, "mlxrt_device_desc");
 static_assert(sizeof(mlxrt_token) == 32, "mlxrt_token");

@@ -119,6 +119,12 @@ TEST(bad_arguments) {
     CHECK_FAILS(mlxrt_session_fork(session, NULL), BAD_ARGUMENT, "out");
     CHECK_FAILS(mlxrt_session_export(session, NULL, 3), BAD_ARGUMENT, "path");
     CHECK_FAILS(mlxrt_session_import(shared_model(), NULL, 3, &other), BAD_ARGUMENT, "path");
+    mlxrt_string prompt = string("a");
+    mlxrt_generate_result result = {.struct_size = sizeof result, .prompt_tokens = 7};
+    mlxrt_generate_options batch = with_session(session, 4);
+    CHECK_FAILS(mlxrt_model_generate_batch(shared_model(), &prompt, 1, &batch, NULL, NULL, &result), BAD_ARGUMENT,
+                "not with a batch");
+    CHECK_INT(result.prompt_tokens, 7);
     mlxrt_session_free(session);
     mlxrt_session_free(session);
     mlxrt_session_free(NULL);

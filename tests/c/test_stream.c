@@ -269,6 +269,7 @@ TEST(freeing_ends_a_call_that_waits) {
     worker waiting = {.token = (const mlxrt_token *)&result};
     // The first has the only place and nobody takes its tokens.
     REQUIRE_OK(open_text(model, STORY, &options, &first));
+    CHECK(becomes(model, 0, 1));
     REQUIRE_OK(open_text(model, STORY, &options, &waiting.stream));
     REQUIRE(pthread_create(&waiting.thread, NULL, take_next, &waiting) == 0);
     CHECK(becomes(model, 1, 1));

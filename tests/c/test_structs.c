@@ -16,6 +16,9 @@ typedef struct newer_desc {
     uint64_t unknown[2];
 } newer_desc;
 
+// Bytes of the options' first version, which had no session.
+static const size_t FIRST_SIZE = offsetof(mlxrt_generate_options, session);
+
 static mlxrt_status generate_with(const void *options) {
     return continue_text(shared_model(), "Hello", options, NULL, NULL);
 }
@@ -37,7 +40,7 @@ TEST(defaults_are_zeros_and_the_size) {
     CHECK(memcmp(&load, &no_load, sizeof load) == 0);
     CHECK_OK(mlxrt_chat_options_default(&chat, sizeof chat));
     CHECK(memcmp(&chat, &no_chat, sizeof chat) == 0);
-    CHECK_STATUS(mlxrt_generate_options_default(&generate, sizeof generate - 1), BAD_ARGUMENT);
+    CHECK_STATUS(mlxrt_generate_options_default(&generate, FIRST_SIZE - 1), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_load_options_default(&load, 8), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_chat_options_default(&chat, 16), BAD_ARGUMENT);
 }
@@ -69,11 +72,17 @@ TEST(a_result_without_a_size) {
 }
 
 TEST(a_size_below_the_first_version) {
-    mlxrt_generate_options generate = {.struct_size = sizeof generate - 8};
+    mlxrt_generate_options generate = {.struct_size = FIRST_SIZE - 8};
     mlxrt_model_desc desc = {.struct_size = sizeof desc - 1, .vocab_size = 7};
     CHECK_STATUS(generate_with(&generate), BAD_ARGUMENT);
     CHECK_STATUS(mlxrt_model_info(shared_model(), &desc), BAD_ARGUMENT);
     CHECK_INT(desc.vocab_size, 7);
+}
+
+TEST(the_first_version) {
+    mlxrt_generate_options generate = {.struct_size = FIRST_SIZE, .max_tokens = 1};
+    memset(&generate.session, 0xff, sizeof generate.session); // not part of it
+    CHECK_OK(generate_with(&generate));
 }
 
 TEST(a_size_beyond_reason) {
@@ -106,6 +115,7 @@ int main(void) {
     RUN(a_size_that_was_not_set);
     RUN(a_result_without_a_size);
     RUN(a_size_below_the_first_version);
+    RUN(the_first_version);
     RUN(a_size_beyond_reason);
     RUN(newer_options_that_are_zero_are_ignored);
     RUN(newer_options_that_are_set_are_refused);

@@ -2,7 +2,8 @@
 
 use super::Soak;
 use super::catalogue::{Answer, Case};
-use mlxrt::engine::{Cancel, Finish, GenerateOptions, Sampling};
+use super::dialogue::{Dialogue, Held, Step};
+use mlxrt::engine::{Cancel, Finish, GenerateOptions, Sampling, Token};
 use mlxrt::error::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -25,8 +26,7 @@ impl<'s> Caller<'s> {
 
     /// Makes one request and looks at what comes of it.
     pub fn act(&mut self) {
-        // Requests in a session get their place here once there are sessions: `10 => self.session()`.
-        let (name, act): (_, fn(&mut Self)) = match self.random.random_range(0..20) {
+        let (name, act): (_, fn(&mut Self)) = match self.random.random_range(0..24) {
             0..=6 => ("answer", Self::answer),
             7..=8 => ("stream", Self::stream),
             9..=10 => ("dropped stream", Self::drop_stream),
@@ -34,7 +34,8 @@ impl<'s> Caller<'s> {
             14..=15 => ("callback that stops", Self::stop),
             16 => ("refused", Self::refused),
             17..=18 => ("batch", Self::batch),
-            _ => ("classify", Self::classify),
+            19 => ("classify", Self::classify),
+            _ => ("dialogue", Self::dialogue),
         };
         self.soak.watchdog.begin(self.number, name);
         act(self);
@@ -207,6 +208,70 @@ impl<'s> Caller<'s> {
                     &format!("token and distance of logits {got:?}, not {}", want.token),
                 );
             }
+        }
+    }
+
+    /// In a session, over several turns; now and then it is given up.
+    fn dialogue(&mut self) {
+        let dialogue = self.soak.catalogue.dialogue(&mut self.random);
+        let mut held = Held::new(&self.soak.model);
+        for (number, (step, expected)) in dialogue.steps.iter().zip(&dialogue.answers).enumerate() {
+            if self.random.random_ratio(1, 5) {
+                self.interrupted_fork(dialogue, number, &held);
+            }
+            let Some((prompt, options)) = held.begin(step, &dialogue.options) else { continue };
+            let (expected, finish) = expected.as_ref().expect("a turn");
+            let given_up = self.random.random_ratio(1, 12);
+            let mut got = Answer::default();
+            let outcome = self.soak.model.generate(prompt, options, &mut |token: &Token| {
+                got.push(token);
+                !given_up
+            });
+            self.soak.compared.fetch_add(got.ids.len() as u64, Ordering::Relaxed);
+            let right = match outcome.end {
+                Ok(Finish::Callback) => given_up && got.begins(expected),
+                end => end == Ok(*finish) && got == *expected,
+            };
+            if !right {
+                let length = held.ids.len();
+                self.note(
+                    "dialogue",
+                    format!("turn {number} behind {length} tokens: {got:?}, alone {expected:?}"),
+                );
+            }
+            held.said(&got);
+            let tokens = held.session.tokens();
+            if tokens.as_ref() != Ok(&held.ids) {
+                self.note("dialogue", format!("turn {number}: holds {tokens:?}, not {:?}", held.ids));
+            }
+            if given_up || !right {
+                return;
+            }
+        }
+    }
+
+    /// What a fork goes through has no influence on the session, which goes on meanwhile.
+    fn interrupted_fork(&mut self, dialogue: &Dialogue, number: usize, held: &Held) {
+        let Step::Append(prompt) = &dialogue.steps[number] else { return };
+        let mut fork = held.fork().unwrap();
+        let cancel = Arc::new(Cancel::default());
+        let options = GenerateOptions { cancel: Some(cancel.clone()), ..dialogue.options.clone() };
+        let (prompt_ids, options) = fork.begin(&Step::Append(prompt.clone()), &options).expect("a turn");
+        let mut stream = self.soak.model.stream(prompt_ids, options).unwrap();
+        let mut got = Answer::default();
+        for _ in 0..self.random.random_range(0..6) {
+            match stream.next() {
+                Ok(Some(token)) => got.push(&token),
+                _ => break,
+            }
+        }
+        if self.random.random_bool(0.5) {
+            cancel.trigger();
+        }
+        drop(stream);
+        let (expected, _) = dialogue.answers[number].as_ref().expect("a turn");
+        if !got.begins(expected) {
+            self.note("fork", format!("turn {number}: {got:?} is no beginning of {expected:?}"));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests whose answers are known, because they were made alone.
 
 use super::common;
+use super::dialogue::{self, Dialogue};
 use mlxrt::engine::{Classification, Conversation, Finish, GenerateOptions, Model, Outcome, Sampling, Token};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -40,6 +41,7 @@ pub struct Case {
 /// Case `i` has option set `i % OPTIONS`.
 pub struct Catalogue {
     pub cases: Vec<Case>,
+    pub dialogues: Vec<Dialogue>,
 }
 
 impl Catalogue {
@@ -55,12 +57,18 @@ impl Catalogue {
             };
             alone(model, prompt, options[number % OPTIONS].clone())
         };
-        Catalogue { cases: (0..count).map(case).collect() }
+        let cases = (0..count).map(case).collect();
+        Catalogue { cases, dialogues: dialogue::make(model, count / 4, &options, seed) }
     }
 
     /// One of them.
     pub fn any(&self, random: &mut Pcg64) -> &Case {
         &self.cases[random.random_range(0..self.cases.len())]
+    }
+
+    /// One of the conversations.
+    pub fn dialogue(&self, random: &mut Pcg64) -> &Dialogue {
+        &self.dialogues[random.random_range(0..self.dialogues.len())]
     }
 
     /// A few with the same options.
@@ -94,7 +102,7 @@ fn questions(model: &Model) -> Vec<Vec<i32>> {
 }
 
 /// Ids of every length: mostly short, some over several chunks, some up to the end of the context.
-fn ids(model: &Model, random: &mut Pcg64) -> Vec<i32> {
+pub fn ids(model: &Model, random: &mut Pcg64) -> Vec<i32> {
     let context = model.info().context_length as usize;
     let length = match random.random_range(0..8) {
         0 => random.random_range(context - 40..context),

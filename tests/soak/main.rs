@@ -7,13 +7,14 @@ mod actions;
 mod catalogue;
 #[path = "../common/mod.rs"]
 mod common;
+mod dialogue;
 mod memory;
 mod watchdog;
 
 use actions::Caller;
 use catalogue::Catalogue;
 use memory::Memory;
-use mlxrt::engine::{LoadOptions, Model};
+use mlxrt::engine::{LoadOptions, Model, ServingOptions};
 use mlxrt::mlx::Device;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 use watchdog::Watchdog;
 
 const THREADS: usize = 64;
+
+/// Bytes; small, so that prompts are forgotten too.
+const PREFIX_CACHE: usize = 8 << 20;
 
 /// What the threads share.
 struct Soak {
@@ -64,18 +68,20 @@ fn many_threads_get_what_each_would_get_alone() {
     let time = Duration::from_secs(variable("MLXRT_SOAK_SECONDS", 5));
     let seed = variable("MLXRT_SOAK_SEED", 1);
     // On a GPU a product of more rows may add in another order.
-    let load = || {
-        let options = LoadOptions { device: Some(Device::Cpu), ..Default::default() };
+    let load = |prefix_cache_bytes| {
+        let serving = ServingOptions { prefix_cache_bytes: Some(prefix_cache_bytes), ..Default::default() };
+        let options = LoadOptions { device: Some(Device::Cpu), serving, ..Default::default() };
         Model::load(&common::demo_model(), options, &mut |_, _| true).unwrap()
     };
     // A catalogue takes a third of a short run, and no more than a minute of a long one.
     let cases = (time.as_secs() as usize * 4).clamp(24, 200);
     let started = Instant::now();
-    let catalogue = Catalogue::make(&load(), cases, seed);
+    // Alone nothing is remembered of other requests.
+    let catalogue = Catalogue::make(&load(0), cases, seed);
     println!("{cases} requests answered alone in {:.1} s", started.elapsed().as_secs_f64());
 
     let soak = Soak {
-        model: load(),
+        model: load(PREFIX_CACHE),
         catalogue,
         seed,
         watchdog: Watchdog::new(THREADS),

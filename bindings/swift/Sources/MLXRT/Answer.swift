@@ -2,7 +2,7 @@ import CMLXRT
 
 /// The tokens of one answer, as they come.
 ///
-/// Generating begins when the tokens are first asked for, on a thread of its own. It stops when the
+/// Generating begins when the tokens are first asked for and runs a few of them ahead. It stops when the
 /// loop is left, when the task is cancelled (the loop then throws `CancellationError`) and when the
 /// model is closed. An answer gives its tokens once: another loop over it gets none.
 public final class Answer: AsyncSequence, Sendable {
@@ -11,7 +11,6 @@ public final class Answer: AsyncSequence, Sendable {
     private struct State {
         var isStarted = false
         var isOver = false
-        var isComplete = false
         var result: GenerateResult?
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
@@ -21,7 +20,7 @@ public final class Answer: AsyncSequence, Sendable {
 
     init(_ generation: Generation) { self.generation = generation }
 
-    /// What the answer took, once it is over; waits for the end of one that was stopped. Nil for an
+    /// What the answer took, once it is over; waits for the end of one that is under way. Nil for an
     /// answer whose tokens were never asked for, and where the call failed.
     public var result: GenerateResult? {
         get async {
@@ -46,67 +45,79 @@ public final class Answer: AsyncSequence, Sendable {
 
     /// Gives the tokens. Generating stops when the last copy of it is gone.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        fileprivate var tokens: AsyncThrowingStream<Token, any Error>.Iterator
-        fileprivate let answer: Answer
-        fileprivate let stopper: Stopper?
+        fileprivate let tokens: Tokens?
 
-        public mutating func next() async throws -> Token? {
-            if let token = try await tokens.next() { return token }
-            // The stream of a cancelled task ends without a word.
-            if !answer.state.withLock({ $0.isComplete }) { try Task.checkCancellation() }
-            return nil
-        }
+        public mutating func next() async throws -> Token? { try await tokens?.next() }
     }
 
     public func makeAsyncIterator() -> AsyncIterator {
-        let (stream, continuation) = AsyncThrowingStream<Token, any Error>.makeStream()
         let wasStarted = state.withLock { state in
             defer { state.isStarted = true }
             return state.isStarted
         }
-        var stopper: Stopper?
-        if wasStarted {
-            continuation.finish()
-        } else {
-            do {
-                let cancel = try Cancel()
-                stopper = Stopper(cancel)
-                start(cancel, continuation)
-            } catch {
-                end(nil, error, continuation)
-            }
-        }
-        return AsyncIterator(tokens: stream.makeAsyncIterator(), answer: self, stopper: stopper)
+        return AsyncIterator(tokens: wasStarted ? nil : Tokens(generation, answer: self))
     }
 
-    private func start(_ cancel: Cancel, _ continuation: AsyncThrowingStream<Token, any Error>.Continuation) {
-        continuation.onTermination = { if case .cancelled = $0 { cancel.trigger() } }
-        onOwnThread { [self] in
-            let (result, error) = generation.run(cancel: cancel) { continuation.yield($0) }
-            end(result, error, continuation)
-        }
-    }
-
-    /// The result is there before the loop over the tokens ends.
-    private func end(
-        _ result: GenerateResult?, _ error: (any Error)?,
-        _ continuation: AsyncThrowingStream<Token, any Error>.Continuation
-    ) {
+    /// The result is there before the loop over the tokens ends. What comes first counts.
+    fileprivate func end(_ result: GenerateResult?) {
         let waiting = state.withLock { state in
+            guard !state.isOver else { return [CheckedContinuation<Void, Never>]() }
             state.isOver = true
-            state.isComplete = error == nil
             state.result = result
             defer { state.waiting = [] }
             return state.waiting
         }
         waiting.forEach { $0.resume() }
-        continuation.finish(throwing: error)
     }
 }
 
-/// Stops generating when the loop over the tokens is gone, be the answer still referred to or not.
-private final class Stopper: Sendable {
-    private let cancel: Cancel
-    init(_ cancel: Cancel) { self.cancel = cancel }
-    deinit { cancel.trigger() }
+/// Pulls the tokens out of the library. Each is waited for on a thread that the answer has to itself: with
+/// shared ones, answers that wait for their turn could keep those from theirs that everything waits for.
+private final class Tokens: @unchecked Sendable {
+    private let generation: Generation
+    private let answer: Answer
+    private let thread = WorkThread()
+    private let cancel = Result { try Cancel() }
+    /// Of the thread alone, until this object is gone.
+    private var stream: OpaquePointer?
+
+    init(_ generation: Generation, answer: Answer) {
+        self.generation = generation
+        self.answer = answer
+    }
+
+    deinit {
+        answer.end(result)
+        mlxrt_stream_free(stream)
+    }
+
+    func next() async throws -> Token? {
+        try await withTaskCancellationHandler {
+            try await thread.run { [self] in try cancellationError { try take() } }
+        } onCancel: {
+            try? cancel.get().trigger()
+        }
+    }
+
+    private func take() throws -> Token? {
+        do {
+            if stream == nil { stream = try generation.open(cancel: cancel.get()) }
+            var token: UnsafePointer<mlxrt_token>?
+            try check { mlxrt_stream_next(stream, &token) }
+            if let token { return Token(token.pointee) }
+        } catch {
+            let status = (error as? MLXRTError)?.status
+            answer.end(status == .cancelled || status == .closed ? result : nil)
+            throw error
+        }
+        answer.end(result)
+        return nil
+    }
+
+    private var result: GenerateResult? {
+        var result = mlxrt_generate_result()
+        result.struct_size = MemoryLayout<mlxrt_generate_result>.stride
+        guard stream != nil, mlxrt_stream_result(stream, &result) == 0 else { return nil }
+        return GenerateResult(result)
+    }
 }

@@ -45,17 +45,7 @@ extension Model {
         options: ConvertOptions = ConvertOptions(),
         progress: (@Sendable (LoadProgress) -> Void)? = nil
     ) async throws {
-        let cancel = try Cancel()
-        try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-                onOwnThread {
-                    continuation.resume(
-                        with: Result { try convert(source, destination, options, cancel, progress) })
-                }
-            }
-        } onCancel: {
-            cancel.trigger()
-        }
+        try await blocking { try convert(source, destination, options, $0, progress) }
     }
 
     private static func convert(
@@ -77,15 +67,11 @@ extension Model {
             convert.user_data = listener.userData
             convert.progress = ProgressListener.callback
         }
-        do {
-            try withExtendedLifetime((strings, listener, cancel)) {
-                try check {
-                    mlxrt_model_convert(
-                        source.data, source.len, destination.data, destination.len, &convert)
-                }
+        try withExtendedLifetime((strings, listener, cancel)) {
+            try check {
+                mlxrt_model_convert(
+                    source.data, source.len, destination.data, destination.len, &convert)
             }
-        } catch let error as MLXRTError where error.status == .cancelled {
-            throw CancellationError()  // nothing but the task's end triggers the handle
         }
     }
 }

@@ -29,6 +29,12 @@ public struct GenerateOptions: Sendable {
     /// Read special tokens as text where the prompt, or the messages, tools and variables of a
     /// conversation hold them: for words of people you don't trust.
     public var plainText = false
+    /// The conversation to go on from, one of the same model; nil: the prompt stands alone. The prompt of
+    /// `generate` then stands behind the session's tokens. The messages of `chat` are the whole conversation:
+    /// what of it the session holds is not computed again, and what it holds besides is forgotten.
+    /// Afterwards the session holds the prompt and the answer, without the token that ended it. Not for
+    /// batches.
+    public var session: Session?
 
     public init() {}
 
@@ -53,6 +59,7 @@ public struct GenerateOptions: Sendable {
         options.no_special = addSpecial ? 0 : 1
         options.plain_text = plainText ? 1 : 0
         options.cancel = cancel.handle
+        options.session = session?.handle.pointer
         return stopTokens.withUnsafeBufferPointer { tokens in
             options.stop_tokens = tokens.baseAddress
             options.stop_token_count = tokens.count

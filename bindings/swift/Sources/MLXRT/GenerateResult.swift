@@ -1,7 +1,7 @@
 import CMLXRT
 
-/// How an answer ended and what it took. Durations are wall-clock; time spent waiting for other
-/// callers' tokens is part of them.
+/// How an answer ended and what it took. Durations are wall-clock: those in which the model was also
+/// busy with other callers count in full.
 public struct GenerateResult: Equatable, Sendable {
     /// Why an answer ended.
     public enum Finish: Int32, Sendable {
@@ -23,8 +23,12 @@ public struct GenerateResult: Equatable, Sendable {
     /// The id that ended the answer where `finish` is `end`.
     public let stopToken: Int32?
     public let promptTokens: Int
+    /// Of them, those that a cache had, so that they were not computed.
+    public let cachedTokens: Int
     /// The token that ended the answer included.
     public let generatedTokens: Int
+    /// Until the model began with the request; part of `prefillDuration`.
+    public let queueDuration: Duration
     /// From the call to the first token.
     public let prefillDuration: Duration
     /// From the first token to the last.
@@ -41,7 +45,9 @@ public struct GenerateResult: Equatable, Sendable {
         finish = Finish(rawValue: result.finish) ?? .none
         stopToken = finish == .end ? result.stop_token : nil
         promptTokens = Int(result.prompt_tokens)
+        cachedTokens = Int(result.cached_tokens)
         generatedTokens = Int(result.generated_tokens)
+        queueDuration = .seconds(result.queue_seconds)
         prefillDuration = .seconds(result.prefill_seconds)
         decodeDuration = .seconds(result.decode_seconds)
         totalDuration = .seconds(result.total_seconds)

@@ -34,6 +34,8 @@ public struct MLXRTError: Error, Equatable, Sendable {
         case io = 12
         /// A download failed. What arrived is gone on from where that is possible.
         case network = 13
+        /// As many requests wait for the model as may, or another call uses the session.
+        case busy = 14
     }
 
     public let status: Status

@@ -63,18 +63,8 @@ extension Model {
     public static func discover(
         in folder: String? = nil, includeCache: Bool = false, maxDepth: UInt32 = 0
     ) async throws -> [ModelEntry] {
-        let cancel = try Cancel()
-        return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                onOwnThread {
-                    continuation.resume(
-                        with: Result {
-                            try discover(folder, includeCache: includeCache, maxDepth: maxDepth, cancel: cancel)
-                        })
-                }
-            }
-        } onCancel: {
-            cancel.trigger()
+        try await blocking {
+            try discover(folder, includeCache: includeCache, maxDepth: maxDepth, cancel: $0)
         }
     }
 
@@ -90,12 +80,8 @@ extension Model {
         options.cancel = cancel.handle
         let listener = EntryListener()
         let userData = Unmanaged.passUnretained(listener).toOpaque()
-        do {
-            try withExtendedLifetime((strings, listener, cancel)) {
-                try check { mlxrt_discover(folder?.data, folder?.len ?? 0, &options, onEntry, userData) }
-            }
-        } catch let error as MLXRTError where error.status == .cancelled {
-            throw CancellationError()  // nothing but the task's end triggers the handle
+        try withExtendedLifetime((strings, listener, cancel)) {
+            try check { mlxrt_discover(folder?.data, folder?.len ?? 0, &options, onEntry, userData) }
         }
         return listener.entries
     }

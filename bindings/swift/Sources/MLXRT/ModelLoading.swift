@@ -13,17 +13,7 @@ extension Model {
         options: LoadOptions = LoadOptions(),
         progress: (@Sendable (LoadProgress) -> Void)? = nil
     ) async throws -> Model {
-        let cancel = try Cancel()
-        return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                onOwnThread {
-                    continuation.resume(
-                        with: Result { try load(path, options: options, cancel: cancel, progress: progress) })
-                }
-            }
-        } onCancel: {
-            cancel.trigger()
-        }
+        try await blocking { try load(path, options: options, cancel: $0, progress: progress) }
     }
 
     private static func load(
@@ -40,6 +30,18 @@ extension Model {
         load.no_mmap = options.noMmap ? 1 : 0
         load.exact = options.exact ? 1 : 0
         load.threads = options.threads
+        load.max_concurrent = options.maxConcurrent
+        load.max_queue = options.maxQueue
+        load.kv_budget_bytes = options.kvBudget
+        load.prefix_cache_bytes = options.prefixCache ?? 0
+        load.no_prefix_cache = options.prefixCache == nil ? 1 : 0
+        if let folder = options.prefixCacheFolder.map(strings.add) {
+            load.prefix_cache_path = folder.data
+            load.prefix_cache_path_len = folder.len
+        }
+        load.kv_bits = options.kvBits
+        load.rotate_context = options.rotatingContext == nil ? 0 : 1
+        load.keep_tokens = options.rotatingContext ?? 0
         load.cancel = cancel.handle
         let listener = progress.map(ProgressListener.init)
         if let listener {
@@ -47,12 +49,8 @@ extension Model {
             load.progress = ProgressListener.callback
         }
         var handle: OpaquePointer?
-        do {
-            try withExtendedLifetime((strings, listener, cancel)) {
-                try check { mlxrt_model_load(path.data, path.len, &load, &handle) }
-            }
-        } catch let error as MLXRTError where error.status == .cancelled {
-            throw CancellationError()  // nothing but the task's end triggers the handle
+        try withExtendedLifetime((strings, listener, cancel)) {
+            try check { mlxrt_model_load(path.data, path.len, &load, &handle) }
         }
         return try Model(handle: handle!)
     }

@@ -12,7 +12,7 @@ extension Model {
         let text = strings.add(text)
         return try withExtendedLifetime(strings) {
             // Most texts have fewer tokens than bytes; the rest cost a second call.
-            try fill(guess: text.len + 8) { [flags] model, ids, count in
+            try handle.fill(guess: text.len + 8) { [flags] model, ids, count in
                 mlxrt_model_tokenize(model, text.data, text.len, flags, ids.baseAddress, ids.count, count)
             }
         }
@@ -21,7 +21,7 @@ extension Model {
     /// Turns token ids into text; with `skipSpecial` special tokens are left out. Bytes that are no
     /// UTF-8 become U+FFFD.
     public func detokenize(_ ids: [Int32], skipSpecial: Bool = true) throws -> String {
-        let utf8: [CChar] = try fill(guess: 8 * ids.count) { model, text, length in
+        let utf8: [CChar] = try handle.fill(guess: 8 * ids.count) { model, text, length in
             mlxrt_model_detokenize(
                 model, ids, ids.count, skipSpecial ? 1 : 0, text.baseAddress, text.count, length)
         }
@@ -37,7 +37,7 @@ extension Model {
         let json = chat.messages.utf8.count + chat.tools.utf8.count + chat.variables.utf8.count
         let guess = messages.reduce(json) { $0 + $1.role.utf8.count + $1.content.utf8.count + 64 }
         let utf8: [CChar] = try withExtendedLifetime(strings) {
-            try fill(guess: guess) { model, text, length in
+            try handle.fill(guess: guess) { model, text, length in
                 withUnsafePointer(to: options) { options in
                     mlxrt_model_render_chat(
                         model, list, list.count, options, text.baseAddress, text.count, length)
@@ -45,23 +45,5 @@ extension Model {
             }
         }
         return String(decoding: utf8.map(UInt8.init(bitPattern:)), as: UTF8.self)
-    }
-
-    /// Calls with a buffer of a guessed size, and again with the right size if it was too small.
-    private func fill<Element>(
-        guess: Int,
-        _ call: (OpaquePointer, UnsafeMutableBufferPointer<Element>, UnsafeMutablePointer<Int>) -> Int32
-    ) throws -> [Element] {
-        let size = max(guess, 1)  // with no buffer at all the library only counts
-        var needed = 0
-        do {
-            return try [Element](unsafeUninitializedCapacity: size) { buffer, count in
-                let part = UnsafeMutableBufferPointer(rebasing: buffer[..<size])
-                try use { call($0, part, &needed) }
-                count = needed
-            }
-        } catch let error as MLXRTError where error.status == .bufferTooSmall && needed > size {
-            return try fill(guess: needed, call)
-        }
     }
 }

@@ -1,4 +1,5 @@
 import CMLXRT
+import Foundation
 
 /// A generated token.
 public struct Token: Equatable, Sendable {
@@ -13,5 +14,10 @@ public struct Token: Equatable, Sendable {
         id = token.id < 0 ? nil : token.id
         text = String(decoding: UnsafeRawBufferPointer(start: token.text, count: token.text_len), as: UTF8.self)
         logprob = token.logprob
+    }
+    init(_ found: mlxrt_classification) {
+        id = found.token
+        text = String(decoding: UnsafeRawBufferPointer(start: found.text.data, count: found.text.len), as: UTF8.self)
+        logprob = log(found.probability)
     }
 }
