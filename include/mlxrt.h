@@ -127,7 +127,7 @@ enum mlxrt_finish
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // It did not: the call failed.
+    // It did not: the call failed, or the answer goes on.
     MLXRT_FINISH_NONE = 0,
     // The model ended its turn, or a token of stop_tokens came.
     MLXRT_FINISH_END = 1,
@@ -520,7 +520,8 @@ typedef struct mlxrt_generate_result {
     uint64_t active_memory_bytes;
     // The mlxrt_status of this answer: of a batch each prompt has its own.
     int32_t status;
-    // Tokens of the prompt that were not computed, because a cache had them.
+    // Tokens of the prompt that were not computed, because a cache had them. The engine tells this and
+    // queue_seconds at the end: 0 in an answer that goes on or was cut short by its caller.
     uint32_t cached_tokens;
     // From the call until the engine began with the request; part of prefill_seconds.
     double queue_seconds;
@@ -823,7 +824,7 @@ mlxrt_status mlxrt_model_load(const char *path,
                               struct mlxrt_model **out);
 
 // Frees a model: NULL and handles that were freed before are ignored. Calls that are using it on
-// other threads end with MLXRT_STATUS_CLOSED. Returns when the weights are freed and MLX's kept
+// other threads, and its streams, end with MLXRT_STATUS_CLOSED. Returns when the weights are freed and MLX's kept
 // memory was given back.
 void mlxrt_model_free(struct mlxrt_model *model);
 
@@ -876,8 +877,8 @@ mlxrt_status mlxrt_generate_options_default(struct mlxrt_generate_options *optio
 // it tells what was done until then.
 //
 // Errors: BAD_ARGUMENT (an empty prompt, invalid UTF-8, a NaN or out-of-range option, a stop token
-// the model doesn't have), CONTEXT_FULL (the prompt leaves no room for a token), CANCELLED, CLOSED,
-// OUT_OF_MEMORY, MLX.
+// the model doesn't have), CONTEXT_FULL (the prompt leaves no room for a token), BUSY (as many requests
+// wait as may), CANCELLED, CLOSED, OUT_OF_MEMORY, MLX.
 mlxrt_status mlxrt_model_generate(const struct mlxrt_model *model,
                                   const char *prompt,
                                   size_t prompt_len,

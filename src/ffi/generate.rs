@@ -94,7 +94,7 @@ pub type mlxrt_token_callback =
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum mlxrt_finish {
-    /// It did not: the call failed.
+    /// It did not: the call failed, or the answer goes on.
     MLXRT_FINISH_NONE = 0,
     /// The model ended its turn, or a token of stop_tokens came.
     MLXRT_FINISH_END = 1,
@@ -139,7 +139,8 @@ pub struct mlxrt_generate_result {
     pub active_memory_bytes: u64,
     /// The mlxrt_status of this answer: of a batch each prompt has its own.
     pub status: i32,
-    /// Tokens of the prompt that were not computed, because a cache had them.
+    /// Tokens of the prompt that were not computed, because a cache had them. The engine tells this and
+    /// queue_seconds at the end: 0 in an answer that goes on or was cut short by its caller.
     pub cached_tokens: u32,
     /// From the call until the engine began with the request; part of prefill_seconds.
     pub queue_seconds: f64,
@@ -170,8 +171,8 @@ pub unsafe extern "C" fn mlxrt_generate_options_default(
 /// it tells what was done until then.
 ///
 /// Errors: BAD_ARGUMENT (an empty prompt, invalid UTF-8, a NaN or out-of-range option, a stop token
-/// the model doesn't have), CONTEXT_FULL (the prompt leaves no room for a token), CANCELLED, CLOSED,
-/// OUT_OF_MEMORY, MLX.
+/// the model doesn't have), CONTEXT_FULL (the prompt leaves no room for a token), BUSY (as many requests
+/// wait as may), CANCELLED, CLOSED, OUT_OF_MEMORY, MLX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxrt_model_generate(
     model: *const mlxrt_model,

@@ -274,7 +274,7 @@ pub unsafe extern "C" fn mlxrt_model_load(
 }
 
 /// Frees a model: NULL and handles that were freed before are ignored. Calls that are using it on
-/// other threads end with MLXRT_STATUS_CLOSED. Returns when the weights are freed and MLX's kept
+/// other threads, and its streams, end with MLXRT_STATUS_CLOSED. Returns when the weights are freed and MLX's kept
 /// memory was given back.
 #[unsafe(no_mangle)]
 pub extern "C" fn mlxrt_model_free(model: *mut mlxrt_model) {
