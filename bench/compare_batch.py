@@ -1,7 +1,7 @@
 """Many callers at once: runs batch.rs and mlx_lm_batch.py in turn and prints three tables.
 
-compare_batch.py OUT_DIR BATCH, the compiled batch.rs; run.sh starts it. It needs nothing else, so a machine with a GPU
-runs it too. BENCH_QUICK=1: a glance, of no use as a figure.
+compare_batch.py OUT_DIR COMMAND..., which runs the compiled batch.rs; run.sh starts it. It needs neither Cargo nor a
+network, so it can be taken to a machine with a GPU. BENCH_QUICK=1: a glance, of no use as a figure.
 """
 
 import os
@@ -29,8 +29,8 @@ SLOW_LONG = 64 if QUICK else 256
 STORED_CONCURRENT = [1]
 
 
-def throughput(batch: str, model: str) -> dict[str, list[str]]:
-    ours = [batch, model, "throughput", *numbers(PROMPT, GENERATED, *CONCURRENT)]
+def throughput(batch: list[str], model: str) -> dict[str, list[str]]:
+    ours = [*batch, model, "throughput", *numbers(PROMPT, GENERATED, *CONCURRENT)]
     theirs = [sys.executable, str(HERE / "mlx_lm_batch.py"), model]
     if GPU:
         stored = [*theirs, "stored", "throughput", *numbers(PROMPT, GENERATED, *CONCURRENT)]
@@ -42,13 +42,13 @@ def throughput(batch: str, model: str) -> dict[str, list[str]]:
     return table
 
 
-def latency(batch: str, model: str) -> dict[str, list[str]]:
+def latency(batch: list[str], model: str) -> dict[str, list[str]]:
     theirs = [sys.executable, str(HERE / "mlx_lm_batch.py"), model]
     if GPU:
         other = {"mlx-lm as stored": [*theirs, "stored", "latency", *numbers(STREAMS, LONG)]}
     else:
         other = {"mlx-lm float32": [*theirs, "float32", "latency", *numbers(STREAMS, SLOW_LONG)]}
-    return {"mlxrt": [batch, model, "latency", *numbers(STREAMS, LONG)], **other}
+    return {"mlxrt": [*batch, model, "latency", *numbers(STREAMS, LONG)], **other}
 
 
 def numbers(*values: int) -> list[str]:
@@ -112,7 +112,7 @@ def explain(load: float) -> str:
 
 
 def main() -> None:
-    out, batch = Path(sys.argv[1]), sys.argv[2]
+    out, batch = Path(sys.argv[1]), sys.argv[2:]
     load = os.getloadavg()[0]
     model, tiny = make(out, SHAPE), make(out, "tiny")
     tables: list[tuple[str, dict[str, list[Result]], list[tuple[str, Figure]]]] = [
@@ -124,7 +124,7 @@ def main() -> None:
         ),
         (
             "A decoding step of one request on a model of 2 layers of width 64.",
-            run_all({"mlxrt": [batch, tiny, "cost", "200" if QUICK else "2000"]}, ROUNDS),
+            run_all({"mlxrt": [*batch, tiny, "cost", "200" if QUICK else "2000"]}, ROUNDS),
             cost_rows(),
         ),
     ]

@@ -45,7 +45,7 @@ if [ "${BENCH_ONLY:-many}" = many ]; then
     [ "${HUB:-}" != 1 ] || features="$features --features hub"
     # shellcheck disable=SC2086 # several words or none
     (cd "$root" && "${CARGO:-cargo}" build --release --locked --example batch $features)
-    # Cargo's own programs find MLX by the path that Cargo gives them; this one finds the installed MLX.
-    LD_LIBRARY_PATH=$target/stage/lib/mlxrt/mlx/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
-        "$python" "$root/bench/compare_batch.py" "$out" "$target/release/examples/batch"
+    # Alone this program gets the installed MLX: Python has its own.
+    "$python" "$root/bench/compare_batch.py" "$out" env "LD_LIBRARY_PATH=$target/stage/lib/mlxrt/mlx/lib" \
+        "$target/release/examples/batch"
 fi
