@@ -89,12 +89,16 @@ def ratio(ours: list[float], theirs: list[float]) -> str:
     return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
 
 
-def make_table(results: dict[str, list[Result]]) -> str:
+Figure = Callable[[Result], float | None]
+
+
+def make_table(results: dict[str, list[Result]], rows: list[tuple[str, Figure]]) -> str:
+    """One line for each title and figure; the first engine is ours."""
     names = list(results)
     ours, *others = names
     heads = [f"{name} ({results[name][0]['dtype']})" for name in names]
     lines = [["", *heads, *(f"mlxrt / {name}" for name in others)]]
-    for title, figure in rows():
+    for title, figure in rows:
         found = {name: values(results[name], figure) for name in names}
         ratios = [ratio(found[ours], found[name]) for name in others]
         lines.append([title, *(cell(found[name]) for name in names), *ratios])
@@ -102,6 +106,16 @@ def make_table(results: dict[str, list[Result]]) -> str:
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines]
     text.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(text)
+
+
+def noise(load: float) -> str:
+    """A warning where something else was running."""
+    if load <= 0.5:
+        return ""
+    return (
+        f"\nThe load average was {load:.1f} before the start: something else was running, "
+        "so speeds are too low and ranges too wide to compare by."
+    )
 
 
 def explain(rounds: int, load: float) -> str:
@@ -113,12 +127,7 @@ def explain(rounds: int, load: float) -> str:
         "the stored type. mlx-lm runs on MLX as its wheel comes, mlxrt on MLX as it is installed "
         "with it. A process's memory includes its interpreter."
     )
-    if load > 0.5:
-        text += (
-            f"\nThe load average was {load:.1f} before the start: something else was running, "
-            "so speeds are too low and ranges too wide to compare by."
-        )
-    return text
+    return text + noise(load)
 
 
 def main() -> None:
@@ -126,11 +135,11 @@ def main() -> None:
     rounds = int(os.environ.get("BENCH_ROUNDS", "2"))
     load = os.getloadavg()[0]
     model = out / "qwen2.5-0.5b-shape-4bit"
-    subprocess.run([sys.executable, str(HERE / "make_model.py"), str(model)], check=True)
+    subprocess.run([sys.executable, str(HERE / "make_model.py"), "qwen2.5-0.5b", str(model)], check=True)
 
     results = run_all(commands(out, model), rounds)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = f"{explain(rounds, load)}\n\n{make_table(results)}\n"
+    text = f"{explain(rounds, load)}\n\n{make_table(results, rows())}\n"
     Path(os.environ.get("BENCH_FILE", out / "table.md")).write_text(text)
     print(text)
 

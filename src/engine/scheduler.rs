@@ -415,14 +415,8 @@ impl<'m> Scheduler<'m> {
         let sequences = sequences.map(|(caches, share)| (&mut caches[..], share.length as i32));
         let mut batch = Batch::new(sequences)?;
         let hidden = self.model.forward(&input, &mut batch, &pass)?;
-        let mut timed = |array: &Array| {
-            let started = Instant::now();
-            let result = array.eval();
-            *evaluated += started.elapsed();
-            result
-        };
         if rows.is_empty() {
-            timed(&hidden)?;
+            timed(evaluated, || hidden.eval())?;
             return Ok(None);
         }
         let wanted = match rows.len() == ids.len() {
@@ -433,7 +427,15 @@ impl<'m> Scheduler<'m> {
             }
         };
         let logits = self.model.logits(&wanted)?;
-        timed(&logits)?;
-        logits.to_vec_f32().map(Some)
+        // In one go: each evaluation has the engine thread and MLX's wait for each other.
+        timed(evaluated, || logits.to_vec_f32()).map(Some)
     }
+}
+
+/// Runs what evaluates, and adds the time that it takes.
+fn timed<T>(time: &mut Duration, run: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = run();
+    *time += started.elapsed();
+    result
 }

@@ -89,12 +89,14 @@ fn many_threads_get_what_each_would_get_alone() {
         compared: AtomicU64::new(0),
         wrong: Mutex::default(),
     };
-    let (begun, end) = soak.watchdog.over(&soak.model, || {
-        // What is made once (threads, the heap's arenas) is there after the first tenth.
-        soak.run(0, time / 10);
-        let begun = Memory::when_idle(&soak.model);
-        soak.run(1, time - time / 10);
-        (begun, Memory::when_idle(&soak.model))
+    // What is made once (threads' stacks, the heap's arenas) is there after the first tenth.
+    let rounds = [1, 3, 3, 3];
+    let memory = soak.watchdog.over(&soak.model, || {
+        let round = |(number, tenths)| {
+            soak.run(number, time * tenths / 10);
+            Memory::when_idle(&soak.model)
+        };
+        (0..).zip(rounds).map(round).collect::<Vec<_>>()
     });
 
     let stats = soak.model.stats();
@@ -106,7 +108,9 @@ fn many_threads_get_what_each_would_get_alone() {
         soak.compared.load(Ordering::Relaxed),
         soak.watchdog.longest().as_secs_f64(),
     );
-    println!("after the first tenth: {begun}; at the end: {end}");
+    for (tenths, memory) in rounds.iter().zip(&memory) {
+        println!("after another {tenths} tenths: {memory}");
+    }
     let wrong = soak.wrong.into_inner();
     for (kind, answers) in &wrong {
         println!("wrong: {kind}: {} times, such as", answers.len());
@@ -114,5 +118,5 @@ fn many_threads_get_what_each_would_get_alone() {
     }
     let wrong: usize = wrong.values().map(Vec::len).sum();
     assert_eq!(wrong, 0, "answers that were not what they are alone");
-    end.assert_like(&begun);
+    memory[rounds.len() - 1].assert_like(&memory[0]);
 }
