@@ -7,7 +7,7 @@ use mlxrt::engine::{LoadOptions, load_for_tests};
 use mlxrt::error::Result;
 use mlxrt::kernels;
 use mlxrt::mlx::{Array, Device, ops};
-use mlxrt::nn::{Cache, Pass};
+use mlxrt::nn::{Batch, Cache, Pass};
 use std::time::Instant;
 
 fn main() -> Result<()> {
@@ -29,7 +29,8 @@ fn main() -> Result<()> {
     // The most likely token after `ids`.
     let step = |ids: &[i32], caches: &mut [Cache]| -> Result<i32> {
         let input = Array::from_i32(ids, &[1, ids.len() as i32])?;
-        let hidden = loaded.model.forward(&input, caches, &Pass::default())?;
+        let hidden =
+            loaded.model.forward(&input, &mut Batch::one(caches, input.dim(1))?, &Pass::default())?;
         let last = ops::slice(&hidden, 1, ids.len() as i32 - 1, ids.len() as i32)?;
         let logits = loaded.model.logits(&last)?.to_vec_f32()?;
         Ok((0..vocabulary).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0) as i32)

@@ -13,10 +13,9 @@
 // OWNERSHIP. Handles (mlxrt_model, mlxrt_session, mlxrt_stream, mlxrt_cancel) are opaque: created by
 // _load, _open, _new, _fork or _import, owned by the caller and freed once by their _free, which
 // takes NULL. A handle that was freed is recognised and answered with MLXRT_STATUS_BAD_ARGUMENT;
-// its value is not used again. Whatever a
-// function is given stays the caller's and is not kept after the call returns. Whatever a callback
-// is given is valid during that call of it. Strings that the library returns belong to it; each
-// function says for how long they are valid.
+// its value is not used again. Whatever a function is given stays the caller's and is not kept after
+// the call returns. Whatever a callback is given is valid during that call of it. Strings that the
+// library returns belong to it; each function says for how long they are valid.
 //
 // POINTERS may be NULL only where a function says so; a NULL elsewhere is a bad argument. A pointer
 // that comes with a length or a struct_size points to that much memory, readable for inputs and

@@ -65,9 +65,9 @@ pub fn feed(model: &dyn Model, ids: &[i32], caches: &mut [Cache]) -> Vec<f32> {
 }
 
 /// The same for several sequences in one pass.
-pub fn feed_together<'a, const N: usize>(
+pub fn feed_together<const N: usize>(
     model: &dyn Model,
-    sequences: [(&[i32], &'a mut [Cache]); N],
+    sequences: [(&[i32], &mut [Cache]); N],
 ) -> Vec<Vec<f32>> {
     let ids: Vec<i32> = sequences.iter().flat_map(|(ids, _)| *ids).copied().collect();
     let lengths = sequences.each_ref().map(|(ids, _)| ids.len());
