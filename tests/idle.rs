@@ -33,5 +33,6 @@ fn idle_threads_take_no_time() {
     }
     let busy = cpu_time() - start;
     println!("{busy:?} in 500 ms");
-    assert!(busy < Duration::from_millis(100), "{busy:?}");
+    // Threads that spin would take all of it, on every processor.
+    assert!(busy < Duration::from_millis(250), "{busy:?}");
 }

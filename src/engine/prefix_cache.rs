@@ -71,6 +71,8 @@ impl PrefixCache {
         let mut entry = self.entries.remove(best);
         let copy = entry.copy(model, length);
         self.entries.push(entry);
+        // Copying may have given back room that the entry had no use for.
+        self.note();
         copy.map(Some)
     }
 
@@ -88,9 +90,13 @@ impl PrefixCache {
             let entry = self.entries.remove(0);
             self.store(&entry);
         }
+        self.note();
+        Ok(())
+    }
+
+    fn note(&self) {
         let (bytes, entries) = (self.bytes(), self.entries.len());
         self.stats.update(|stats| (stats.prefix_bytes, stats.prefix_entries) = (bytes, entries));
-        Ok(())
     }
 
     /// Writes an entry to the folder, if there is one.

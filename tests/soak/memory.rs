@@ -61,7 +61,9 @@ impl Memory {
 
     /// Fails where there is more than before.
     pub fn assert_like(&self, before: &Memory) {
-        let others = |memory: &Memory| memory.active - memory.prefixes;
+        let others = |memory: &Memory| {
+            memory.active.checked_sub(memory.prefixes).expect("no more in the cache than at all")
+        };
         assert!(
             others(self) <= others(before) + UNCOUNTED,
             "{} bytes of MLX's, {} before",
