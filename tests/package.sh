@@ -88,7 +88,7 @@ by_pkg_config() {
         says_paris "$work/hello"
 }
 readme_program() { # as it stands there: it loads demo/model of the current folder
-    awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' README.md >"$work/readme.c" || return 1
+    awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md >"$work/readme.c" || return 1
     place="$work/second place"
     cc -std=c11 -Wall -Wextra -Werror "$work/readme.c" -o "$work/readme" -I"$place/include" \
         -L"$place/lib" -lmlxrt -Wl,-rpath,"$place/lib" && says_paris "$work/readme"

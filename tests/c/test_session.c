@@ -32,7 +32,8 @@ TEST(a_turn_computes_what_is_new) {
     mlxrt_generate_options options = with_session(session, 4);
     mlxrt_generate_result result = {.struct_size = sizeof result};
     answer first = {0}, second = {0}, fresh = {0};
-    REQUIRE_OK(mlxrt_model_generate(shared_model(), START, strlen(START), &options, collect, &first, &result));
+    REQUIRE_OK(
+        mlxrt_model_generate(shared_model(), START, strlen(START), &options, collect, &first, &result));
     size_t held = token_count(session);
     CHECK_INT(held, result.prompt_tokens + 4);
     REQUIRE_OK(mlxrt_model_generate(shared_model(), " and so on", 10, &options, collect, &second, &result));
@@ -122,8 +123,8 @@ TEST(bad_arguments) {
     mlxrt_string prompt = string("a");
     mlxrt_generate_result result = {.struct_size = sizeof result, .prompt_tokens = 7};
     mlxrt_generate_options batch = with_session(session, 4);
-    CHECK_FAILS(mlxrt_model_generate_batch(shared_model(), &prompt, 1, &batch, NULL, NULL, &result), BAD_ARGUMENT,
-                "not with a batch");
+    CHECK_FAILS(mlxrt_model_generate_batch(shared_model(), &prompt, 1, &batch, NULL, NULL, &result),
+                BAD_ARGUMENT, "not with a batch");
     CHECK_INT(result.prompt_tokens, 7);
     mlxrt_session_free(session);
     mlxrt_session_free(session);
