@@ -94,6 +94,16 @@ fn the_queue_is_limited_and_served_in_order() {
 }
 
 #[test]
+fn requests_that_need_not_wait_are_not_in_the_queue() {
+    let model = load(None, ServingOptions { max_concurrent: 4, max_queue: 1, ..Default::default() });
+    let prompt = ids(&model, "Once upon a time");
+    let mut streams: Vec<_> = (0..4).map(|_| model.stream(prompt.clone(), endless(5)).unwrap()).collect();
+    for stream in &mut streams {
+        while stream.next().unwrap().is_some() {}
+    }
+}
+
+#[test]
 fn a_batch_gives_what_each_prompt_gives_alone_and_what_was_done_when_cancelled() {
     let model = load(None, ServingOptions::default());
     let texts = ["The capital of France is", "What is", "Two and two", "", "The opposite of hot is"];

@@ -62,7 +62,7 @@ impl Context {
 
     /// How many tokens at the beginning are those of `ids`.
     pub fn common(&self, ids: &[i32]) -> usize {
-        self.ids.iter().zip(ids).take_while(|(a, b)| a == b).count()
+        common_length(&self.ids, ids)
     }
 
     /// Notes that the model has seen the next `length` tokens; `grid`: in a prefill, whose chunks end at
@@ -116,6 +116,14 @@ impl Context {
     /// After a pass that did not come to its end, in which some layers may be ahead of others.
     pub fn repair(&mut self, model: &dyn Model) -> Result<()> {
         self.rewind_caches(model, self.seen)
+    }
+
+    /// Keeps the tokens only: the model has to see all of them again.
+    pub fn forget(&mut self, model: &dyn Model) -> Result<()> {
+        self.caches = new_caches(model, self.options)?;
+        self.checkpoints.clear();
+        (self.seen, self.aligned) = (0, 0);
+        Ok(())
     }
 
     fn rewind_caches(&mut self, model: &dyn Model, length: usize) -> Result<()> {
@@ -191,7 +199,13 @@ fn unshared(cache: &Cache) -> Result<Cache> {
     Cache::restore(&cache.meta(), arrays)
 }
 
-fn new_caches(model: &dyn Model, options: CacheOptions) -> Result<Vec<Cache>> {
+/// How many ids at the beginning of both are the same.
+pub(super) fn common_length(a: &[i32], b: &[i32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Empty caches for a conversation, which follow the options.
+pub(super) fn new_caches(model: &dyn Model, options: CacheOptions) -> Result<Vec<Cache>> {
     let mut caches = model.new_caches();
     caches.iter_mut().try_for_each(|cache| cache.configure(&options))?;
     Ok(caches)

@@ -1,5 +1,6 @@
 //! How much memory requests may take for keys, values and states, and what each needs.
 
+use super::context::new_caches;
 use crate::error::{Error, Result};
 use crate::mlx::{self, Array};
 use crate::models::Model;
@@ -24,8 +25,7 @@ impl KvMemory {
         chunk: usize,
         budget: Option<usize>,
     ) -> Result<Self> {
-        let mut probe = model.new_caches();
-        probe.iter_mut().try_for_each(|cache| cache.configure(&options))?;
+        let mut probe = new_caches(model, options)?;
         model.forward(&Array::from_i32(&[0], &[1, 1])?, &mut Batch::one(&mut probe, 1)?, &Pass::default())?;
         let budget = match budget {
             Some(bytes) => bytes,

@@ -53,7 +53,6 @@ pub use hub::{HubCache, ModelId};
 pub use load::{LoadedModel, load_for_tests};
 pub use model::Model;
 pub use options::{GenerateOptions, LoadOptions, ModelInfo, Sampling, ServingOptions, check_ids};
-pub use request::Cost;
 pub use sampler::Sampler;
 pub use session::Session;
 pub use stats::ModelStats;

@@ -2,7 +2,7 @@
 //! later one begins from it. Only whole chunks from the beginning are shared, which every prefill computes
 //! in the same way, so an answer is the same with and without.
 
-use super::context::Context;
+use super::context::{Context, common_length};
 use super::prefix_store::PrefixStore;
 use super::stats::Stats;
 use crate::error::Result;
@@ -46,8 +46,11 @@ impl PrefixCache {
         let longest = |cache: &Self| cache.entries.iter().map(|entry| cache.usable(entry, ids)).max();
         let known = longest(self).unwrap_or(0);
         let Some(store) = &mut self.store else { return known };
-        let common = |stored: &[i32]| stored.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        let best = store.ids().map(common).enumerate().max_by_key(|(_, common)| *common);
+        let best = store
+            .ids()
+            .map(|stored| common_length(stored, ids))
+            .enumerate()
+            .max_by_key(|(_, common)| *common);
         if let Some((index, common)) = best
             && common.min(ids.len() - 1) / self.grid * self.grid > known
         {

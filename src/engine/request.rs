@@ -30,11 +30,9 @@ pub(super) enum Event {
 
 /// What a request took of the engine.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Cost {
+pub(super) struct Cost {
     /// Until the engine began with it.
     pub queued: Duration,
-    /// Tokens that the model was run on before the first generated one.
-    pub prefilled: usize,
     /// Tokens of the prompt that a cache had already.
     pub cached: usize,
     /// All tokens of the prompt, those that a session held included.

@@ -128,13 +128,32 @@ impl<'m> Scheduler<'m> {
         self.drop_cancelled();
         let limit = self.options.max_queue;
         if self.waiting.len() >= limit {
+            // Those that need not wait don't count.
+            self.admit();
+        }
+        if self.waiting.len() >= limit {
+            self.note();
             request.refuse(Error::Busy(format!("{limit} requests are waiting, the most that may")));
             return;
         }
         match request.session.map(|used| self.sessions.take(used.id)).transpose() {
-            Ok(context) => self.waiting.push_back(Waiting { request, context }),
+            Ok(taken) => {
+                let context = taken.map(|(context, _)| context);
+                self.waiting.push_back(Waiting { request, context });
+            }
             Err(error) => request.refuse(error),
         }
+        self.note();
+    }
+
+    /// Tells the present state; before its callers are told, who may look.
+    fn note(&self) {
+        self.stats.update(|stats| {
+            stats.waiting = self.waiting.len();
+            stats.running = self.running.len();
+            stats.sessions = self.sessions.count();
+            stats.kv_promised = self.promised();
+        });
     }
 
     /// Does what is asked of a session.
@@ -150,12 +169,7 @@ impl<'m> Scheduler<'m> {
         self.drop_cancelled();
         self.admit();
         let shares = self.shares();
-        self.stats.update(|stats| {
-            stats.waiting = self.waiting.len();
-            stats.running = self.running.len();
-            stats.sessions = self.sessions.count();
-            stats.kv_promised = self.promised();
-        });
+        self.note();
         if shares.is_empty() {
             return false;
         }
@@ -198,13 +212,19 @@ impl<'m> Scheduler<'m> {
 
     /// Tells the caller, and keeps what the model remembers where it is of use.
     fn end(&mut self, task: Task, end: Result<Finish>) {
-        let failed = end.is_err();
+        let failure = end.as_ref().err().cloned();
         let (session, shared) = (task.request.session, task.request.shared.clone());
         let mut context = task.end(end);
         // Nobody waits for what is done here: a failure costs a prefill later.
-        let repaired = if failed { context.repair(self.model) } else { Ok(()) };
+        let sound = match failure {
+            None => Ok(()),
+            Some(Error::Cancelled | Error::Closed) => context.repair(self.model),
+            // Caches may hold what MLX failed to compute, and would fail at again.
+            Some(error) => Err(error),
+        };
+        let sound = sound.or_else(|_| context.forget(self.model));
         let kept = match session {
-            _ if repaired.is_err() => Context::new(self.model, self.options.caches).map(Some),
+            _ if sound.is_err() => Ok(None),
             None => self.prefixes.put(self.model, context).map(|()| None),
             Some(_) if self.prefixes.wants(&context) => {
                 let length = context.aligned;
@@ -372,7 +392,8 @@ impl<'m> Scheduler<'m> {
         }
         let mut caches: Vec<_> =
             shares.iter().map(|share| std::mem::take(&mut self.running[share.task].context.caches)).collect();
-        let result = self.forward(shares, &ids, &rows, &mut caches, evaluated);
+        // Caught here: a panic must not cost the tasks their caches.
+        let result = without_panic(|| self.forward(shares, &ids, &rows, &mut caches, evaluated)).flatten();
         for (share, caches) in shares.iter().zip(caches) {
             self.running[share.task].context.caches = caches;
         }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::kv_memory::KvMemory;
 use super::request::Shared;
 use super::session_file;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_panic};
 use crate::models::Model;
 use crate::nn::CacheOptions;
 use std::collections::HashMap;
@@ -56,10 +56,11 @@ impl<'m> Sessions<'m> {
         Sessions { model, options, fingerprint, places: HashMap::new() }
     }
 
-    /// Keeps others from a session until [`Sessions::put_back`]; gives what it holds.
-    pub fn take(&mut self, id: u64) -> Result<Context> {
+    /// Keeps others from a session until [`Sessions::put_back`]; gives what it holds, and the last request if
+    /// its caller is still to take tokens.
+    pub fn take(&mut self, id: u64) -> Result<(Context, Option<Arc<Shared>>)> {
         let taken = match self.places.insert(id, Place::InUse { freed: false }) {
-            None => Context::new(self.model, self.options),
+            None => Context::new(self.model, self.options).map(|context| (context, None)),
             Some(Place::Idle(context, last)) => self.without_untaken(context, last),
             Some(in_use) => {
                 self.places.insert(id, in_use);
@@ -73,12 +74,19 @@ impl<'m> Sessions<'m> {
     }
 
     /// The engine runs ahead of a caller; what it left behind is no part of the conversation.
-    fn without_untaken(&self, mut context: Context, last: Option<Arc<Shared>>) -> Result<Context> {
-        let untaken = last.filter(|shared| shared.is_abandoned()).map_or(0, |shared| shared.untaken());
-        if untaken > 0 {
-            context.rewind(self.model, context.ids.len().saturating_sub(untaken))?;
+    fn without_untaken(
+        &self,
+        mut context: Context,
+        last: Option<Arc<Shared>>,
+    ) -> Result<(Context, Option<Arc<Shared>>)> {
+        let Some(shared) = last else { return Ok((context, None)) };
+        if !shared.is_abandoned() {
+            return Ok((context, Some(shared)));
         }
-        Ok(context)
+        if shared.untaken() > 0 {
+            context.rewind(self.model, context.ids.len().saturating_sub(shared.untaken()))?;
+        }
+        Ok((context, None))
     }
 
     /// Ends what [`Sessions::take`] began. `last`: the request that it was for.
@@ -134,7 +142,8 @@ impl<'m> Sessions<'m> {
                 let _ = reply.send(exported);
             }
             SessionCommand::Import(path, reply) => {
-                let read = session_file::read(&path, self.model, self.options, &self.fingerprint);
+                let read = || session_file::read(&path, self.model, self.options, &self.fingerprint);
+                let read = without_panic(read).flatten();
                 let _ =
                     reply.send(read.map(|context| drop(self.places.insert(id, Place::Idle(context, None)))));
             }
@@ -146,9 +155,9 @@ impl<'m> Sessions<'m> {
     }
 
     fn with<T>(&mut self, id: u64, work: impl FnOnce(&mut Context, &Self) -> Result<T>) -> Result<T> {
-        let mut context = self.take(id)?;
-        let result = work(&mut context, self);
-        self.put_back(id, context, None);
+        let (mut context, last) = self.take(id)?;
+        let result = without_panic(|| work(&mut context, self)).flatten();
+        self.put_back(id, context, last);
         result
     }
 }

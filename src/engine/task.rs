@@ -111,8 +111,7 @@ impl Task {
     /// Tells the caller that nothing follows; a caller that is gone needs no telling. Gives the context
     /// back.
     pub fn end(self, end: Result<Finish>) -> Context {
-        let prefilled = self.prompt.min(self.context.seen).saturating_sub(self.cached);
-        let cost = Cost { queued: self.queued, prefilled, cached: self.cached, prompt: self.prompt };
+        let cost = Cost { queued: self.queued, cached: self.cached, prompt: self.prompt };
         self.request.reply.send(Event::End(end, cost));
         self.context
     }

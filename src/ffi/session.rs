@@ -7,6 +7,7 @@ use super::panic::{guard, guard_quiet};
 use super::read::{output, text};
 use super::tokenize::fill;
 use crate::engine::Session;
+use crate::error::Result;
 use libc::c_char;
 use once_cell::sync::Lazy;
 use std::path::Path;
@@ -21,6 +22,20 @@ pub struct mlxrt_session {
 
 pub(super) static SESSIONS: Lazy<Table<mlxrt_session, Session>> = Lazy::new(|| Table::new("session"));
 
+/// Hands a new session to the caller.
+///
+/// # Safety
+/// `out` is NULL or writable.
+unsafe fn make(out: *mut *mut mlxrt_session, session: impl FnOnce() -> Result<Session>) -> mlxrt_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        *out = std::ptr::null_mut();
+        *out = SESSIONS.insert(Arc::new(session()?));
+        Ok(())
+    })
+}
+
 /// Makes an empty conversation with a model. Free the handle with mlxrt_session_free; the model may be freed
 /// before, and calls with the session then end with CLOSED.
 ///
@@ -30,13 +45,8 @@ pub unsafe extern "C" fn mlxrt_session_new(
     model: *const mlxrt_model,
     out: *mut *mut mlxrt_session,
 ) -> mlxrt_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let out = unsafe { output(out, "out") }?;
-        *out = std::ptr::null_mut();
-        *out = SESSIONS.insert(Arc::new(Session::new(&MODELS.get(model)?.model)));
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { make(out, || Ok(Session::new(&MODELS.get(model)?.model))) }
 }
 
 /// The ids of all its tokens in order: prompts and answers, as far as the callers took them. Buffer and
@@ -76,13 +86,8 @@ pub unsafe extern "C" fn mlxrt_session_fork(
     session: *const mlxrt_session,
     out: *mut *mut mlxrt_session,
 ) -> mlxrt_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let out = unsafe { output(out, "out") }?;
-        *out = std::ptr::null_mut();
-        *out = SESSIONS.insert(Arc::new(SESSIONS.get(session)?.fork()?));
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { make(out, || SESSIONS.get(session)?.fork()) }
 }
 
 /// Writes a conversation to a file, tokens and what was computed of them. It is a safetensors file and
@@ -114,15 +119,10 @@ pub unsafe extern "C" fn mlxrt_session_import(
     path_len: usize,
     out: *mut *mut mlxrt_session,
 ) -> mlxrt_status {
-    guard(|| {
-        // SAFETY: the caller's promise, here and below.
-        let out = unsafe { output(out, "out") }?;
-        *out = std::ptr::null_mut();
-        let path = unsafe { text(path, path_len, "path") }?;
-        let session = Session::import(&MODELS.get(model)?.model, Path::new(path))?;
-        *out = SESSIONS.insert(Arc::new(session));
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe {
+        make(out, || Session::import(&MODELS.get(model)?.model, Path::new(text(path, path_len, "path")?)))
+    }
 }
 
 /// Frees a conversation and its memory: NULL and handles that were freed before are ignored. A call that

@@ -23,7 +23,7 @@ pub use cache::{Cache, CacheMeta, Masks, StateCache};
 pub use experts::{Experts, weighted_sum};
 pub use gated_delta::gated_delta;
 pub use head_linear::HeadLinear;
-pub use kv_cache::{CacheOptions, KvCache, KvMeta, KvShape, causal_mask};
+pub use kv_cache::{CacheOptions, KvCache, KvMeta, KvShape};
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};

@@ -5,7 +5,7 @@ use super::decoder::Block;
 use crate::error::{Error, Result};
 use crate::mlx::ops::{self, Mask};
 use crate::mlx::{Array, Dtype};
-use crate::nn::{Cache, HeadLinear, KvCache, Linear, Memory, Module, RmsNorm, Rope, Weights, causal_mask};
+use crate::nn::{Cache, HeadLinear, KvCache, Linear, Memory, Module, RmsNorm, Rope, Weights};
 
 /// The shape of such a block.
 #[derive(Debug, Clone)]
@@ -99,8 +99,9 @@ impl Block for LatentAttention {
         let (latent, key) = split(&self.kv.forward(x)?, latent_dim)?;
         let latent = ops::expand_dims(&self.kv_norm.forward(&latent)?, 1)?;
         let key = ops::expand_dims(&key, 1)?;
-        let attended =
-            memory.each(2, [&q, &q_rotated, &latent, &key], |new, cache, _| self.attend(new, cache.kv()?))?;
+        let attended = memory.each(2, [&q, &q_rotated, &latent, &key], |new, cache, masks| {
+            self.attend(new, cache.kv()?, masks.of(None)?)
+        })?;
         let joined = ops::reshape(&heads_first(&attended)?, &[batch, length, heads * value_dim])?;
         self.output.forward(&joined)
     }
@@ -114,7 +115,7 @@ impl LatentAttention {
     /// What one sequence's new queries read, `[1, heads, length, value_dim]`. `new`: the two parts of the
     /// queries, latent vectors and keys. One query is mapped to the latent space; for many it is cheaper
     /// to compute keys and values from it.
-    fn attend(&self, new: [Array; 4], cache: &mut KvCache) -> Result<Array> {
+    fn attend(&self, new: [Array; 4], cache: &mut KvCache, mask: &Mask) -> Result<Array> {
         let [q, q_rotated, latent, key] = new;
         let (length, past) = (q.dim(2), cache.offset());
         let LatentSpec { scale, rope, .. } = &self.spec;
@@ -133,7 +134,10 @@ impl LatentAttention {
             self.values.forward(&attend(&q, &latent, &latent, scores)?)
         } else {
             let lowest = ops::constant(lowest(scores.dtype()), &scores)?;
-            let scores = ops::select(&causal_mask(key.dim(2) - length, length)?, &scores, &lowest)?;
+            let scores = match mask.to_array(length, key.dim(2))? {
+                Some(seen) => ops::select(&seen, &scores, &lowest)?,
+                None => scores,
+            };
             attend(&q, &self.keys.backward(&latent)?, &self.values.forward(&latent)?, scores)
         }
     }

@@ -58,13 +58,6 @@ fn positions(past: i32, length: i32) -> Result<(Array, Array)> {
     ))
 }
 
-/// Where `length` queries behind `past` positions may look: true at their own position and before,
-/// `[length, past + length]`.
-pub fn causal_mask(past: i32, length: i32) -> Result<Array> {
-    let (queries, keys) = positions(past, length)?;
-    ops::greater_equal(&queries, &keys)
-}
-
 /// How caches store, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CacheOptions {
