@@ -1,5 +1,6 @@
 // An operation of MLX's graph that a Rust function computes on the CPU: primitive.rs is its other side.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -15,17 +16,25 @@
 
 extern "C" {
 
-struct mlxrt_bytes {
+// Memory from an array's first element to its last, and where the elements lie in it. Strides count elements.
+struct mlxrt_view {
   void* data;
   size_t size;
+  const int* shape;
+  const int64_t* strides;
+  size_t axes;
 };
 
 // Rust's side. `run` returns nonzero after writing a message; neither function throws or panics.
 struct mlxrt_kernel {
   void* state;
-  int (*run)(const void* state, const mlxrt_bytes* inputs, size_t count, mlxrt_bytes output, char* message,
+  int (*run)(const void* state, const mlxrt_view* inputs, size_t count, mlxrt_view output, char* message,
              size_t size);
   void (*free)(void* state);
+  // Whether inputs may come as they lie in memory; otherwise they come row by row.
+  bool as_they_lie;
+  // The input that becomes the output, in its memory if nothing else uses that; -1: none.
+  int in_place;
 };
 }
 
@@ -40,33 +49,55 @@ struct Owned {
   ~Owned() { kernel.free(kernel.state); }
 };
 
-// An input as MLX holds it, and room for its elements row by row if they lie otherwise.
+Strides row_by_row(const Shape& shape) {
+  Strides strides(shape.size());
+  int64_t stride = 1;
+  for (size_t axis = shape.size(); axis-- > 0;) {
+    strides[axis] = stride;
+    stride *= shape[axis];
+  }
+  return strides;
+}
+
+// An input as MLX holds it, and room for its elements row by row if they have to lie so and do not.
 struct Input {
   char* data;
-  size_t bytes;
   size_t item;
   Shape shape;
   Strides strides;
+  size_t elements = 1;
   std::unique_ptr<char[]> copy;
 
-  explicit Input(const array& in)
-      : data(const_cast<char*>(in.data<char>())), bytes(in.nbytes()), item(in.itemsize()) {
+  Input(const array& in, bool as_they_lie)
+      : data(const_cast<char*>(in.data<char>())), item(in.itemsize()), shape(in.shape()), strides(in.strides()) {
     // A view of bytes as words may lie anywhere.
     bool aligned = reinterpret_cast<std::uintptr_t>(data) % item == 0;
-    if (!in.flags().row_contiguous || !aligned) {
-      shape = in.shape();
-      strides = in.strides();
-      copy.reset(new char[bytes]);
+    bool forwards = true;
+    int64_t last = 0;
+    for (size_t axis = 0; axis < shape.size(); ++axis) {
+      forwards = forwards && strides[axis] >= 0;
+      last += std::max<int64_t>(shape[axis] - 1, 0) * strides[axis];
+    }
+    if (in.flags().row_contiguous && aligned) {
+      strides = row_by_row(shape);
+    } else if (!as_they_lie || !aligned || !forwards) {
+      copy.reset(new char[in.nbytes()]);
+    } else {
+      elements = static_cast<size_t>(last) + 1;
+    }
+    if (in.size() == 0 || copy || in.flags().row_contiguous) {
+      elements = in.size();
     }
   }
 
-  mlxrt_bytes rows() {
+  mlxrt_view view() {
     if (copy) {
       char* out = copy.get();
       gather(data, 0, out);
-      return {copy.get(), bytes};
+      strides = row_by_row(shape);
+      data = copy.get();
     }
-    return {data, bytes};
+    return {data, elements * item, shape.data(), strides.data(), shape.size()};
   }
 
   void gather(const char* from, size_t axis, char*& out) {
@@ -87,20 +118,45 @@ class RustPrimitive : public UnaryPrimitive {
       : UnaryPrimitive(stream), owned_(std::move(owned)) {}
 
   void eval_cpu(const std::vector<array>& inputs, array& out) override {
-    out.set_data(allocator::malloc(out.nbytes()));
+    const mlxrt_kernel& kernel = owned_->kernel;
+    bool taken = false;
+    if (kernel.in_place >= 0) {
+      const array& in = inputs.at(kernel.in_place);
+      taken = in.is_donatable() && in.flags().row_contiguous && in.nbytes() == out.nbytes() &&
+              in.data_size() == in.size();
+      if (taken) {
+        out.copy_shared_buffer(in);
+      }
+    }
+    if (!taken) {
+      out.set_data(allocator::malloc(out.nbytes()));
+    }
     // MLX keeps the arrays' memory until the task has run, and std::function wants a copyable task.
     auto sources = std::make_shared<std::vector<Input>>();
     for (const array& in : inputs) {
-      sources->emplace_back(in);
+      sources->emplace_back(in, kernel.as_they_lie);
     }
-    mlxrt_bytes output{out.data<char>(), out.nbytes()};
-    cpu::get_command_encoder(stream()).dispatch([owned = owned_, sources, output] {
-      std::vector<mlxrt_bytes> views;
+    mlxrt_view output{out.data<char>(), out.nbytes(), nullptr, nullptr, 0};
+    cpu::get_command_encoder(stream()).dispatch([owned = owned_, sources, output, taken] {
+      const mlxrt_kernel& kernel = owned->kernel;
+      std::vector<mlxrt_view> views;
       for (Input& source : *sources) {
-        views.push_back(source.rows());
+        views.push_back(source.view());
+      }
+      if (kernel.in_place >= 0) {
+        mlxrt_view& old = views[kernel.in_place];
+        if (!taken) {
+          Input& source = (*sources)[kernel.in_place];
+          char* to = static_cast<char*>(output.data);
+          if (source.elements * source.item == output.size) {
+            std::memcpy(to, old.data, output.size);
+          } else {
+            source.gather(source.data, 0, to);
+          }
+        }
+        old.size = 0; // it is the output now
       }
       char message[256] = "";
-      const mlxrt_kernel& kernel = owned->kernel;
       if (kernel.run(kernel.state, views.data(), views.size(), output, message, sizeof message) != 0) {
         // MLX gives it to whoever waits for the stream next.
         throw std::runtime_error(message);

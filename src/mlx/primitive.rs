@@ -9,7 +9,14 @@ use std::ffi::{c_char, c_int, c_void};
 /// An operation. It runs on a thread of MLX's, when an array that needs its result is evaluated; its
 /// error, or panic, is then the evaluation's error.
 pub trait Kernel: Send + Sync + 'static {
-    /// Computes the output, which holds zeros, from the inputs, all of them row by row.
+    /// Whether inputs may come as they lie in memory, with strides ([`Input::strides`]). Otherwise they
+    /// come row by row.
+    const AS_THEY_LIE: bool = false;
+    /// The input, of the output's size, that becomes the output: without a copy if nothing else uses it any
+    /// more. It then comes as the output and is empty as an input.
+    const IN_PLACE: Option<usize> = None;
+
+    /// Computes the output, which holds zeros or the input [`Kernel::IN_PLACE`], from the inputs.
     fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()>;
 }
 
@@ -18,6 +25,8 @@ pub trait Kernel: Send + Sync + 'static {
 pub struct Input<'a> {
     bytes: &'a [u8],
     dtype: Dtype,
+    shape: &'a [c_int],
+    strides: &'a [i64],
 }
 
 /// The types that inputs can be read as.
@@ -56,7 +65,19 @@ impl<'a> Input<'a> {
         self.dtype
     }
 
-    /// The elements, which must be of this type.
+    /// Its axes.
+    pub fn shape(&self) -> &'a [c_int] {
+        self.shape
+    }
+
+    /// How many elements lie between neighbours along each axis, all 0 or more, in what [`Input::values`]
+    /// gives, which begins with the first element and ends with the last.
+    pub fn strides(&self) -> &'a [i64] {
+        self.strides
+    }
+
+    /// The elements, which must be of this type; where the kernel takes inputs as they lie, with what lies
+    /// between them.
     pub fn values<T: Element>(&self) -> Result<&'a [T]> {
         if T::DTYPE != self.dtype {
             return Err(Error::Internal(format!("a kernel got {}, expected {}", self.dtype, T::DTYPE)));
@@ -79,7 +100,13 @@ pub fn primitive<K: Kernel>(kernel: K, inputs: &[&Array], shape: &[i32]) -> Resu
     with_stream(|stream| {
         Array::make(|result| {
             let state = Box::into_raw(Box::new(State { kernel, dtypes })).cast();
-            let kernel = RawKernel { state, run: run::<K>, free: free::<K> };
+            let kernel = RawKernel {
+                state,
+                run: run::<K>,
+                free: free::<K>,
+                as_they_lie: K::AS_THEY_LIE,
+                in_place: K::IN_PLACE.map_or(-1, |index| index as c_int),
+            };
             // SAFETY: handles are live, pointers have the lengths beside them, and `run` and `free` take
             // the state that they are given with.
             unsafe {
@@ -105,16 +132,21 @@ struct State<K> {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct RawBytes {
+struct RawView {
     data: *mut c_void,
     size: usize,
+    shape: *const c_int,
+    strides: *const i64,
+    axes: usize,
 }
 
 #[repr(C)]
 struct RawKernel {
     state: *mut c_void,
-    run: unsafe extern "C" fn(*const c_void, *const RawBytes, usize, RawBytes, *mut c_char, usize) -> c_int,
+    run: unsafe extern "C" fn(*const c_void, *const RawView, usize, RawView, *mut c_char, usize) -> c_int,
     free: unsafe extern "C" fn(*mut c_void),
+    as_they_lie: bool,
+    in_place: c_int,
 }
 
 unsafe extern "C" {
@@ -131,13 +163,13 @@ unsafe extern "C" {
 }
 
 /// # Safety
-/// `state` is a live `State<K>`, `inputs` has `count` elements, each readable for its size, `output` is
+/// `state` is a live `State<K>`, `inputs` has `count` elements, each readable for its sizes, `output` is
 /// nobody else's, `message` has room for `room` bytes.
 unsafe extern "C" fn run<K: Kernel>(
     state: *const c_void,
-    inputs: *const RawBytes,
+    inputs: *const RawView,
     count: usize,
-    output: RawBytes,
+    output: RawView,
     message: *mut c_char,
     room: usize,
 ) -> c_int {
@@ -149,15 +181,23 @@ unsafe extern "C" fn run<K: Kernel>(
         let inputs: Vec<Input> = inputs
             .iter()
             .zip(&state.dtypes)
-            // SAFETY: as above; an empty array may have no memory.
-            .map(|(raw, &dtype)| Input { bytes: unsafe { slice(raw.data.cast(), raw.size) }, dtype })
+            .map(|(raw, &dtype)| {
+                // SAFETY: as above; an empty array may have no memory, a scalar no axes.
+                let (bytes, shape, strides) = unsafe {
+                    let bytes = slice(raw.data.cast(), raw.size);
+                    (bytes, slice(raw.shape, raw.axes), slice(raw.strides, raw.axes))
+                };
+                Input { bytes, dtype, shape, strides }
+            })
             .collect();
         if output.size == 0 {
             return Ok(());
         }
-        // SAFETY: as above. Zeros are floats, so the slice holds values.
+        // SAFETY: as above. Zeros are floats, and so is an input, so the slice holds values.
         let output = unsafe {
-            output.data.write_bytes(0, output.size);
+            if K::IN_PLACE.is_none() {
+                output.data.write_bytes(0, output.size);
+            }
             std::slice::from_raw_parts_mut(output.data.cast::<f32>(), output.size / size_of::<f32>())
         };
         state.kernel.run(&inputs, output)
@@ -175,8 +215,8 @@ unsafe extern "C" fn run<K: Kernel>(
 }
 
 /// # Safety
-/// `data` is readable for `size` bytes, or `size` is 0.
-unsafe fn slice<'a>(data: *const u8, size: usize) -> &'a [u8] {
+/// `data` is readable for `size` elements, or `size` is 0.
+unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
     // SAFETY: the caller's promise.
     if size == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data, size) } }
 }
@@ -197,6 +237,35 @@ mod tests {
     impl Kernel for Double {
         fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
             output.iter_mut().zip(inputs[0].values()?).for_each(|(y, x): (_, &f32)| *y = 2.0 * x);
+            Ok(())
+        }
+    }
+
+    /// Row sums, and where the rows lie.
+    struct Sums;
+    impl Kernel for Sums {
+        const AS_THEY_LIE: bool = true;
+        fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
+            let (&[rows, columns], &[down, right]) = (inputs[0].shape(), inputs[0].strides()) else {
+                return Err(Error::Internal("not a matrix".into()));
+            };
+            let values: &[f32] = inputs[0].values()?;
+            for row in 0..i64::from(rows) {
+                let at = |column| values[(row * down + column * right) as usize];
+                output[row as usize] = (0..i64::from(columns)).map(at).sum();
+            }
+            output[rows as usize] = values.len() as f32;
+            Ok(())
+        }
+    }
+
+    /// Adds 1 to the first element.
+    struct Count;
+    impl Kernel for Count {
+        const IN_PLACE: Option<usize> = Some(1);
+        fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
+            assert!(inputs[1].values::<f32>()?.is_empty());
+            output[0] += inputs[0].values::<f32>()?[0];
             Ok(())
         }
     }
@@ -232,6 +301,46 @@ mod tests {
         assert_eq!(primitive(Double, &[&ones], &[2]).unwrap().to_vec_f32().unwrap(), [2.0, 2.0]);
         let empty = Array::from_f32(&[], &[0, 3]).unwrap();
         assert!(primitive(Double, &[&empty], &[0, 3]).unwrap().to_vec_f32().unwrap().is_empty());
+    }
+
+    #[test]
+    fn takes_arrays_as_they_lie() {
+        use_device(Device::Cpu).unwrap();
+        let x: Vec<f32> = (0..20).map(|i| i as f32).collect();
+        let x = Array::from_f32(&x, &[4, 5]).unwrap();
+        let sums = |x: &Array, rows: i32| primitive(Sums, &[x], &[rows + 1]).unwrap().to_vec_f32().unwrap();
+        assert_eq!(sums(&x, 4), [10.0, 35.0, 60.0, 85.0, 20.0]);
+        assert_eq!(sums(&ops::slice(&x, 1, 1, 3).unwrap(), 4), [3.0, 13.0, 23.0, 33.0, 17.0]);
+        assert_eq!(sums(&ops::slice(&x, 0, 1, 3).unwrap(), 2), [35.0, 60.0, 10.0]);
+        let turned = ops::transpose(&ops::slice(&x, 1, 3, 5).unwrap(), &[1, 0]).unwrap();
+        assert_eq!(sums(&turned, 2), [42.0, 46.0, 17.0]);
+    }
+
+    #[test]
+    fn an_input_becomes_the_output() {
+        use_device(Device::Cpu).unwrap();
+        let one = Array::scalar(1.0).unwrap();
+        let mut x = Array::from_f32(&[0.0; 100_000], &[100_000]).unwrap();
+        x = ops::add(&x, &one).unwrap();
+        x.eval().unwrap();
+        let kept = x.clone();
+        let y = primitive(Count, &[&one, &x], &[100_000]).unwrap();
+        assert_eq!(y.to_vec_f32().unwrap()[..2], [2.0, 1.0]);
+        assert_eq!(kept.to_vec_f32().unwrap()[..2], [1.0, 1.0], "still used");
+        let turned =
+            ops::transpose(&Array::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2]).unwrap(), &[1, 0]).unwrap();
+        let y = primitive(Count, &[&one, &turned], &[2, 2]).unwrap();
+        assert_eq!(y.to_vec_f32().unwrap(), [2.0, 3.0, 2.0, 4.0]);
+        // Alone, it takes no memory.
+        let place = |x: &Array| x.with_bytes(|bytes| bytes.as_ptr() as usize).unwrap();
+        drop(kept);
+        let before = place(&x);
+        for _ in 0..10 {
+            x = primitive(Count, &[&one, &x], &[100_000]).unwrap();
+            x.eval().unwrap();
+        }
+        assert_eq!(place(&x), before);
+        assert_eq!(x.to_vec_f32().unwrap()[..2], [11.0, 1.0]);
     }
 
     #[test]
