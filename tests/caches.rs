@@ -3,7 +3,7 @@
 
 use mlxrt::error::{Error, Result};
 use mlxrt::mlx::{self, Array, Dtype, memory, ops};
-use mlxrt::nn::{Cache, CacheMeta, CacheOptions, KvShape};
+use mlxrt::nn::{Cache, CacheMeta, CacheOptions, KvCache, KvShape, Plans};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 
@@ -99,6 +99,35 @@ fn add(tracked: &mut Tracked, rules: &Rules, new: &[i32]) {
     }
 }
 
+/// Adds a position to each in common buffers, and checks what each of them sees.
+fn add_together(mut members: Vec<&mut Tracked>, rules: &Rules, first: i32) {
+    let count = members.len() as i32;
+    let new: Vec<i32> = (first..first + count).collect();
+    let column =
+        |dim| ops::reshape(&ops::swap_axes(&rows(&new, dim), 1, 2).unwrap(), &[count, HEADS, 1, dim]);
+    let (keys, values) = (column(DIM).unwrap(), column(2 * DIM).unwrap());
+    let mut caches: Vec<&mut KvCache> =
+        members.iter_mut().map(|tracked| tracked.cache.kv().unwrap()).collect();
+    let (keys, values, mask) =
+        KvCache::update_together(&mut caches, &keys, &values, &mut Plans::default()).unwrap();
+    let capacity = keys.dim(2) as usize;
+    let mask = mask.to_array(1, capacity as i32).unwrap().map(|mask| mask.to_vec_f32().unwrap());
+    for (index, tracked) in members.into_iter().enumerate() {
+        let part = |array: &Array| numbers(&ops::slice(array, 0, index as i32, index as i32 + 1).unwrap());
+        let (held, past) = (part(&keys), tracked.given.len());
+        assert_eq!(held, part(&values));
+        tracked.given.push(new[index]);
+        let shown = |key: &usize| mask.as_ref().is_none_or(|mask| mask[index * capacity + key] != 0.0);
+        let mut seen: Vec<i32> = (0..capacity).filter(shown).map(|key| held[key]).collect();
+        let expected = (0..=past).filter(|key| rules.sees(past, *key));
+        let mut expected: Vec<i32> = expected.map(|key| tracked.given[key]).collect();
+        seen.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(seen, expected, "position {past} together under {rules:?}");
+        assert_eq!(tracked.cache.offset() as usize, tracked.given.len());
+    }
+}
+
 /// Random updates, rewinds, forks and journeys through `restore`, each checked against the rules.
 fn explore(rules: Rules, seed: u64, steps: usize) {
     let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(seed);
@@ -138,8 +167,19 @@ fn explore(rules: Rules, seed: u64, steps: usize) {
                 let fork = Tracked { cache: tracked.cache.fork().unwrap(), given: tracked.given.clone() };
                 if pool.len() < 5 { pool.push(fork) } else { pool[(choice + 1) % 5] = fork }
             }
-            90..95 if many => {
+            90..92 if many => {
                 pool.swap_remove(choice);
+            }
+            92..97 => {
+                let mut members: Vec<&mut Tracked> = pool.iter_mut().collect();
+                members.retain_mut(|tracked| tracked.cache.kv().unwrap().can_join());
+                members.retain(|_| random.random_range(0..4) > 0);
+                // Several steps of the same ones, in any order but the same.
+                members.sort_by_key(|_| random.random_range(0..100));
+                for _ in 0..if members.is_empty() { 0 } else { random.random_range(1..5) } {
+                    add_together(members.iter_mut().map(|tracked| &mut **tracked).collect(), &rules, number);
+                    number += members.len() as i32;
+                }
             }
             _ => tracked.cache = through_json(&tracked.cache),
         }

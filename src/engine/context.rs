@@ -154,6 +154,15 @@ impl Context {
         Ok(checkpoint.seen)
     }
 
+    /// Gives up buffers that it has in common with contexts which it was computed together with.
+    pub fn leave_group(&mut self) -> Result<()> {
+        let mut copies = vec![];
+        for cache in &mut self.caches {
+            copies.extend(cache.leave_group()?);
+        }
+        mlx::eval(&copies)
+    }
+
     /// A second one that goes on by itself. What both hold is held once.
     pub fn fork(&mut self) -> Result<Self> {
         let fork_all = |caches: &mut Vec<Cache>| caches.iter_mut().map(Cache::fork).collect::<Result<_>>();

@@ -21,6 +21,7 @@ mod jinja_limits;
 mod jinja_source;
 mod kv_memory;
 mod load;
+mod logits;
 mod model;
 mod options;
 mod plain_text;

@@ -26,6 +26,11 @@ impl Sampler {
         Sampler { options, random: Pcg64::seed_from_u64(seed) }
     }
 
+    /// Whether it takes the most likely token, whatever came before.
+    pub fn is_greedy(&self) -> bool {
+        self.options.temperature == 0.0 && self.options.repetition_penalty == 1.0
+    }
+
     /// The next token and the logarithm of the probability that the model gave it. `history` is the
     /// prompt and the answer so far. `logits` is used up.
     pub fn next(&mut self, logits: &mut [f32], history: &[i32]) -> Result<(i32, f32)> {

@@ -6,6 +6,7 @@ use super::Cancel;
 use super::answer::Finish;
 use super::context::Context;
 use super::kv_memory::KvMemory;
+use super::logits::{Logits, Row, Wanted, timed};
 use super::options::ServingOptions;
 use super::prefix_cache::PrefixCache;
 use super::prefix_store::PrefixStore;
@@ -212,9 +213,12 @@ impl<'m> Scheduler<'m> {
 
     /// Tells the caller, and keeps what the model remembers where it is of use.
     fn end(&mut self, task: Task, end: Result<Finish>) {
-        let failure = end.as_ref().err().cloned();
+        let mut failure = end.as_ref().err().cloned();
         let (session, shared) = (task.request.session, task.request.shared.clone());
         let mut context = task.end(end);
+        if failure.is_none() && (session.is_some() || self.prefixes.wants(&context)) {
+            failure = context.leave_group().err();
+        }
         // Nobody waits for what is done here: a failure costs a prefill later.
         let sound = match failure {
             None => Ok(()),
@@ -373,56 +377,65 @@ impl<'m> Scheduler<'m> {
             }
             shares.push(Share { task, length });
         }
+        // Those that a GPU computes together come first, in an order that stays.
+        shares.sort_by_key(|share| (share.length > 1, share.task));
         shares
     }
 
     /// Runs the model; gives for each share whether its task is over.
     fn compute(&mut self, shares: &[Share], evaluated: &mut Duration) -> Result<Vec<Result<Option<Finish>>>> {
-        let chunk = self.chunks.length;
+        let mut taking_part = shares.iter().map(|share| share.task).collect::<Vec<_>>();
+        taking_part.sort_unstable();
+        for (index, task) in self.running.iter_mut().enumerate() {
+            if taking_part.binary_search(&index).is_err() {
+                task.context.leave_group()?;
+            }
+        }
         let mut ids: Vec<i32> = vec![];
-        // Rows of the packed tokens whose logits somebody wants.
-        let (mut rows, mut wants) = (vec![], vec![]);
+        let mut wanted = vec![];
         for share in shares {
             let task = &self.running[share.task];
-            ids.extend(task.next_tokens(chunk));
-            wants.push(task.wants_logits(share.length));
+            ids.extend(task.next_tokens(self.chunks.length));
             if task.wants_logits(share.length) {
-                rows.push(ids.len() as i32 - 1);
+                let best_only = !self.on_cpu && task.wants_best_only();
+                wanted.push(Wanted { row: ids.len() as i32 - 1, best_only });
             }
         }
         let mut caches: Vec<_> =
             shares.iter().map(|share| std::mem::take(&mut self.running[share.task].context.caches)).collect();
         // Caught here: a panic must not cost the tasks their caches.
-        let result = without_panic(|| self.forward(shares, &ids, &rows, &mut caches, evaluated)).flatten();
+        let result = without_panic(|| self.forward(shares, &ids, &wanted, &mut caches, evaluated)).flatten();
         for (share, caches) in shares.iter().zip(caches) {
             self.running[share.task].context.caches = caches;
         }
-        let logits = result?;
+        let mut logits = result?;
 
-        let vocabulary = self.model.dims().vocab_size as usize;
-        let mut logits = logits.unwrap_or_default();
-        let mut rows = logits.chunks_exact_mut(vocabulary);
-        let outcomes = shares.iter().zip(wants).map(|(share, wanted)| {
+        let mut logits = logits.rows(&wanted, self.model.dims().vocab_size as usize);
+        let outcomes = shares.iter().map(|share| {
             let task = &mut self.running[share.task];
+            let wanted = task.wants_logits(share.length);
             task.saw(share.length, self.chunks.grid)?;
-            match wanted.then(|| rows.next()) {
-                None => Ok(None),
-                Some(Some(logits)) => without_panic(|| task.take_logits(logits)).flatten(),
-                Some(None) => Err(Error::Internal("the model gave too few logits".into())),
+            if !wanted {
+                return Ok(None);
+            }
+            match logits.next() {
+                Some(Row::Best(id, logprob)) => task.take_best(id, logprob),
+                Some(Row::All(logits)) => without_panic(|| task.take_logits(logits)).flatten(),
+                None => Err(Error::Internal("the model gave too few logits".into())),
             }
         });
         Ok(outcomes.collect())
     }
 
-    /// The logits of `rows` of the packed `ids`, one behind the other; `None` without rows.
+    /// The logits of the wanted rows of the packed `ids`.
     fn forward(
         &self,
         shares: &[Share],
         ids: &[i32],
-        rows: &[i32],
+        wanted: &[Wanted],
         caches: &mut [Vec<Cache>],
         evaluated: &mut Duration,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<Logits> {
         // A pass that nobody waits for any more ends between layers; one cancelled request of several
         // is dropped behind the step, and its caller knows before.
         let nobody_waits = || {
@@ -436,27 +449,18 @@ impl<'m> Scheduler<'m> {
         let sequences = sequences.map(|(caches, share)| (&mut caches[..], share.length as i32));
         let mut batch = Batch::new(sequences)?;
         let hidden = self.model.forward(&input, &mut batch, &pass)?;
-        if rows.is_empty() {
+        if wanted.is_empty() {
             timed(evaluated, || hidden.eval())?;
-            return Ok(None);
+            return Ok(Logits::default());
         }
-        let wanted = match rows.len() == ids.len() {
+        let hidden = match wanted.len() == ids.len() {
             true => hidden,
             false => {
-                let rows = Array::from_i32(rows, &[rows.len() as i32])?;
+                let rows: Vec<i32> = wanted.iter().map(|wanted| wanted.row).collect();
+                let rows = Array::from_i32(&rows, &[rows.len() as i32])?;
                 ops::expand_dims(&ops::take(&ops::squeeze(&hidden, 0)?, &rows)?, 0)?
             }
         };
-        let logits = self.model.logits(&wanted)?;
-        // In one go: each evaluation has the engine thread and MLX's wait for each other.
-        timed(evaluated, || logits.to_vec_f32()).map(Some)
+        Logits::read(&self.model.logits(&hidden)?, wanted, evaluated)
     }
-}
-
-/// Runs what evaluates, and adds the time that it takes.
-fn timed<T>(time: &mut Duration, run: impl FnOnce() -> T) -> T {
-    let started = Instant::now();
-    let result = run();
-    *time += started.elapsed();
-    result
 }

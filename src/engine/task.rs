@@ -62,6 +62,11 @@ impl Task {
         self.context.seen + length == self.context.ids.len()
     }
 
+    /// Whether the most likely token and its probability are all that it needs of the logits.
+    pub fn wants_best_only(&self) -> bool {
+        matches!(self.request.work, Work::Generate) && self.sampler.is_greedy()
+    }
+
     /// Notes that the model has seen the next `length` tokens; prompts are cut at multiples of `grid`.
     pub fn saw(&mut self, length: usize, grid: usize) -> Result<()> {
         let prefill = !self.is_decoding();
@@ -86,6 +91,14 @@ impl Task {
                 Ok(Some(Finish::Length))
             }
         }
+    }
+
+    /// Takes the most likely token instead, with the logarithm of its probability.
+    pub fn take_best(&mut self, id: i32, logprob: f32) -> Result<Option<Finish>> {
+        if !logprob.is_finite() {
+            return Err(Error::BadModel(format!("the model computed a probability of e^{logprob}")));
+        }
+        self.take_token(id, logprob)
     }
 
     fn take_token(&mut self, id: i32, logprob: f32) -> Result<Option<Finish>> {

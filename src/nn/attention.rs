@@ -1,9 +1,8 @@
 //! Grouped-query attention (Ainslie et al. 2023) with rotary positions and a cache.
 
-use super::{Cache, Linear, Masks, Memory, Module, RmsNorm, Rope, Weights, soft_cap};
+use super::{Cache, Linear, Memory, Module, Packing, RmsNorm, Rope, Scores, Weights};
 use crate::error::Result;
-use crate::mlx::ops::{self, Mask};
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Dtype, ops};
 
 /// The shape of an attention block.
 #[derive(Debug, Clone)]
@@ -92,15 +91,16 @@ pub struct QueryGain {
 }
 
 impl QueryGain {
-    /// `q` `[batch, heads, length, head_dim]` at positions `offset..offset + length`.
-    fn apply(self, q: Array, offset: i32) -> Result<Array> {
-        let end = offset + q.dim(-2);
-        if end as f32 <= self.context {
+    /// `q` `[1, tokens, heads, head_dim]`.
+    fn apply(self, q: Array, packing: &Packing) -> Result<Array> {
+        let sequences = packing.offsets().iter().zip(packing.lengths());
+        let positions: Vec<i32> = sequences.flat_map(|(&offset, &length)| offset..offset + length).collect();
+        if positions.iter().all(|&position| (position as f32) < self.context) {
             return Ok(q);
         }
-        let gain = |position| 1.0 + self.strength * (position as f32 / self.context).floor().ln_1p();
-        let gains: Vec<f32> = (offset..end).map(gain).collect();
-        let gains = Array::from_f32(&gains, &[q.dim(-2), 1])?;
+        let gain = |&position: &i32| 1.0 + self.strength * (position as f32 / self.context).floor().ln_1p();
+        let gains: Vec<f32> = positions.iter().map(gain).collect();
+        let gains = Array::from_f32(&gains, &[1, q.dim(1), 1, 1])?;
         ops::multiply(&q, &ops::astype(&gains, q.dtype())?)
     }
 }
@@ -165,10 +165,8 @@ impl Attention {
         let (batch, length) = (x.dim(0), x.dim(1));
         let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
         let split = |y: &Array, heads: i32| ops::reshape(y, &[batch, length, heads, head_dim]);
-        let heads_first = |y: &Array| ops::transpose(y, &[0, 2, 1, 3]);
 
         let (mut q, mut k, v) = self.project(x)?;
-        let v = heads_first(&split(&v, kv_heads)?)?;
         if let (Some((q_norm, k_norm)), QkNorms::Whole(_)) = (&self.norms, self.spec.norms) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
@@ -184,36 +182,31 @@ impl Attention {
         {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        let (q, k) = (heads_first(&q)?, heads_first(&k)?);
-        let attended = memory.each(2, [&q, &k, &v], |qkv, cache, masks| self.attend(qkv, cache, masks))?;
-        let mut attended = heads_first(&attended)?;
+        if let Some(rope) = &self.spec.rope {
+            (q, k) = (rope.turn(&q, memory.packing())?, rope.turn(&k, memory.packing())?);
+        }
+        if let Some(gain) = self.spec.query_gain {
+            q = gain.apply(q, memory.packing())?;
+        }
+        let mut attended = self.attend(q, &k, &split(&v, kv_heads)?, memory)?;
         if let Some(gate) = gate {
             attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
         }
         self.output.forward(&ops::reshape(&attended, &[batch, length, heads * head_dim])?)
     }
 
-    /// What one sequence's new queries read, all `[1, heads, length, head_dim]`.
-    fn attend(&self, [mut q, mut k, v]: [Array; 3], cache: &mut Cache, masks: &Masks) -> Result<Array> {
-        let cache = cache.kv()?;
-        let AttentionSpec { scale, window, .. } = self.spec;
-        if let Some(rope) = &self.spec.rope {
-            let offset = cache.offset();
-            (q, k) = (rope.forward(&q, offset)?, rope.forward(&k, offset)?);
-        }
-        if let Some(gain) = self.spec.query_gain {
-            q = gain.apply(q, cache.offset())?;
-        }
-        let (k, v) = cache.update(k, v)?;
-        let (mask, dtype) = (masks.of(window)?, q.dtype());
-        if self.spec.widen_f16 && dtype == Dtype::F16 {
+    /// What the new queries read, all `[1, tokens, heads, head_dim]`.
+    fn attend(&self, mut q: Array, k: &Array, v: &Array, memory: &mut Memory) -> Result<Array> {
+        let AttentionSpec { scale, window, softcap, .. } = self.spec;
+        let recall = memory.remember(k, v)?;
+        let dtype = q.dtype();
+        let widen = self.spec.widen_f16 && dtype == Dtype::F16;
+        if widen {
             q = ops::astype(&q, Dtype::F32)?;
         }
-        let attended = match self.spec.softcap {
-            Some(cap) => soft_capped(&q, &k, &v, scale, mask, cap)?,
-            None => ops::attention(&q, &k, &v, scale, mask, self.sinks.as_ref())?,
-        };
-        ops::astype(&attended, dtype)
+        let scores = Scores { scale, window, softcap, sinks: self.sinks.as_ref() };
+        let attended = recall.attend(&q, memory.packing(), &scores)?;
+        if widen { ops::astype(&attended, dtype) } else { Ok(attended) }
     }
 
     /// Queries, keys and values, the heads side by side.
@@ -229,19 +222,4 @@ impl Attention {
             }
         }
     }
-}
-
-/// [`ops::attention`] with soft-capped scores, which MLX has no fused operation for.
-fn soft_capped(q: &Array, k: &Array, v: &Array, scale: f32, mask: &Mask, cap: f32) -> Result<Array> {
-    let (batch, heads, length, head_dim) = (q.dim(0), q.dim(1), q.dim(2), q.dim(3));
-    let (kv_heads, keys) = (k.dim(1), k.dim(2));
-    let grouped = [batch, kv_heads, heads / kv_heads, length, head_dim];
-    let q = ops::reshape(&ops::scale(q, scale)?, &grouped)?;
-    let (k, v) = (ops::expand_dims(k, 2)?, ops::expand_dims(v, 2)?);
-    let mut scores = soft_cap(&ops::matmul(&q, &ops::swap_axes(&k, -1, -2)?)?, cap)?;
-    if let Some(mask) = mask.to_array(length, keys)? {
-        scores = ops::select(&mask, &scores, &ops::constant(f32::NEG_INFINITY, &scores)?)?;
-    }
-    let attended = ops::matmul(&ops::softmax(&scores, -1, true)?, &v)?;
-    ops::reshape(&attended, &[batch, heads, length, head_dim])
 }

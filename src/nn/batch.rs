@@ -2,32 +2,75 @@
 //! without memory see one long sequence, nothing is padded, and prompts and single tokens mix. Layers
 //! with memory take the sequences apart, so what one of them computes does not depend on the others.
 
-use super::{Cache, Masks};
+use super::{Cache, Masks, Plans, Recall};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, ops};
+use std::ops::Range;
 
 /// How the sequences of a pass lie behind each other, and what their new positions attend to.
 #[derive(Debug)]
 pub struct Packing {
     lengths: Vec<i32>,
+    /// The position of each sequence's first new token.
+    offsets: Vec<i32>,
+    /// Every token's position, int32 `[tokens]`.
+    positions: Array,
     masks: Vec<Masks>,
 }
 
 impl Packing {
+    fn new(sequences: &[(&mut [Cache], i32)]) -> Result<Self> {
+        let lengths: Vec<i32> = sequences.iter().map(|(_, length)| *length).collect();
+        // All layers are at the same position.
+        let offset = |caches: &[Cache]| caches.first().map_or(0, Cache::offset);
+        let offsets: Vec<i32> = sequences.iter().map(|(caches, _)| offset(caches)).collect();
+        let each = offsets.iter().zip(&lengths).flat_map(|(&offset, &length)| offset..offset + length);
+        let positions: Vec<i32> = each.collect();
+        let masks = sequences.iter().map(|(caches, length)| Masks::new(caches, *length));
+        Ok(Packing {
+            positions: Array::from_i32(&positions, &[positions.len() as i32])?,
+            masks: masks.collect::<Result<_>>()?,
+            lengths,
+            offsets,
+        })
+    }
+
+    /// New tokens of each sequence.
+    pub fn lengths(&self) -> &[i32] {
+        &self.lengths
+    }
+
+    /// The position of each sequence's first new token.
+    pub fn offsets(&self) -> &[i32] {
+        &self.offsets
+    }
+
+    /// Every token's position, int32 `[tokens]`.
+    pub fn positions(&self) -> &Array {
+        &self.positions
+    }
+
+    /// Which tokens are each sequence's.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<i32>> {
+        let mut start = 0;
+        self.lengths.iter().map(move |length| {
+            let range = start..start + length;
+            start = range.end;
+            range
+        })
+    }
+
     /// Takes packed arrays apart along `axis`: the same sequence's pieces of all of them together.
     pub fn split<const N: usize>(&self, axis: usize, packed: [&Array; N]) -> Result<Vec<[Array; N]>> {
         if self.lengths.len() == 1 {
             return Ok(vec![packed.map(Array::clone)]);
         }
-        let mut start = 0;
-        let mut cut = |&length: &i32| {
-            let end = start + length;
-            let pieces = packed.map(|array| ops::slice(array, axis, start, end));
-            start = end;
+        let cut = |range: Range<i32>| {
+            let pieces = packed.map(|array| ops::slice(array, axis, range.start, range.end));
             let pieces: Result<Vec<Array>> = pieces.into_iter().collect();
             Ok(pieces?.try_into().expect("one of each"))
         };
-        self.lengths.iter().map(&mut cut).collect()
+        self.ranges().map(cut).collect()
     }
 
     /// The opposite, for one array.
@@ -48,16 +91,18 @@ impl Packing {
 #[derive(Debug)]
 pub struct Batch<'a> {
     packing: Packing,
+    plans: Plans,
     caches: Vec<&'a mut [Cache]>,
 }
 
 impl<'a> Batch<'a> {
-    /// Sequences in the order in which they are packed: their caches and how many new tokens each has.
+    /// Sequences in the order in which they are packed: their caches and how many new tokens each has. On a
+    /// GPU, those in front with one new token each are computed together.
     pub fn new(sequences: impl IntoIterator<Item = (&'a mut [Cache], i32)>) -> Result<Self> {
-        let (caches, lengths): (Vec<_>, Vec<_>) = sequences.into_iter().unzip();
-        let masks = caches.iter().zip(&lengths).map(|(caches, &length)| Masks::new(caches, length));
-        let masks = masks.collect::<Result<_>>()?;
-        Ok(Batch { packing: Packing { lengths, masks }, caches })
+        let sequences: Vec<_> = sequences.into_iter().collect();
+        let packing = Packing::new(&sequences)?;
+        let caches = sequences.into_iter().map(|(caches, _)| caches).collect();
+        Ok(Batch { packing, plans: Plans::default(), caches })
     }
 
     /// A single sequence.
@@ -75,7 +120,7 @@ impl<'a> Batch<'a> {
         let caches = self.caches.iter_mut().map(|caches| caches.get_mut(index));
         let caches: Option<Vec<_>> = caches.collect();
         let caches = caches.ok_or_else(|| Error::Internal("too few caches for the model".into()))?;
-        Ok(Memory { packing: &self.packing, caches })
+        Ok(Memory { packing: &self.packing, plans: &mut self.plans, caches })
     }
 }
 
@@ -83,10 +128,16 @@ impl<'a> Batch<'a> {
 #[derive(Debug)]
 pub struct Memory<'a> {
     packing: &'a Packing,
+    plans: &'a mut Plans,
     caches: Vec<&'a mut Cache>,
 }
 
 impl Memory<'_> {
+    /// How the sequences lie.
+    pub fn packing(&self) -> &Packing {
+        self.packing
+    }
+
     /// Maps packed arrays sequence by sequence, each with its own cache and masks. The sequences lie
     /// behind each other along `axis` of the inputs and of what comes out.
     pub fn each<const N: usize>(
@@ -101,8 +152,9 @@ impl Memory<'_> {
         self.packing.join(axis as i32, mapped.collect::<Result<_>>()?)
     }
 
-    /// Each sequence's cache.
-    pub fn caches(&mut self) -> impl Iterator<Item = &mut Cache> {
-        self.caches.iter_mut().map(|cache| &mut **cache)
+    /// Adds the new positions to each sequence's keys and values, and gives all of them: `keys` and `values`
+    /// `[1, tokens, kv_heads, dim]`, keys turned to their positions.
+    pub fn remember(&mut self, keys: &Array, values: &Array) -> Result<Recall> {
+        Recall::new(self.packing, self.plans, &mut self.caches, keys, values)
     }
 }

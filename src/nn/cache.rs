@@ -111,6 +111,14 @@ impl Cache {
         })
     }
 
+    /// Gives up buffers that several caches have in common ([`KvCache::leave_group`]).
+    pub fn leave_group(&mut self) -> Result<Vec<Array>> {
+        match self {
+            Cache::Kv(cache) => cache.leave_group(),
+            Cache::State(_) => Ok(vec![]),
+        }
+    }
+
     /// Bytes of all buffers, shared ones included.
     pub fn bytes(&self) -> usize {
         self.pieces().map(|(_, bytes)| bytes).sum()

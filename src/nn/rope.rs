@@ -1,5 +1,6 @@
 //! Rotary position embedding (Su et al. 2021) and the ways to stretch it over longer contexts.
 
+use super::Packing;
 use crate::error::{Error, Result};
 use crate::mlx::Array;
 use crate::mlx::ops::{self, RopeFrequencies};
@@ -168,6 +169,36 @@ impl Rope {
             }
             _ => scaling.check_kind().and(Ok(plain)),
         }
+    }
+
+    /// Rotates `x` `[1, tokens, heads, head_dim]` for every token's position.
+    pub fn turn(&self, x: &Array, packing: &Packing) -> Result<Array> {
+        let swap = |x: &Array| ops::transpose(x, &[0, 2, 1, 3]);
+        if let [offset] = packing.offsets() {
+            return swap(&self.forward(&swap(x)?, *offset)?);
+        }
+        if self.dynamic.is_some() {
+            // Every sequence has a base of its own.
+            let pieces = packing.split(1, [x])?.into_iter().zip(packing.offsets());
+            let turned = pieces.map(|([x], offset)| swap(&self.forward(&swap(&x)?, *offset)?));
+            return packing.join(1, turned.collect::<Result<_>>()?);
+        }
+        let gained = if self.gain == 1.0 { None } else { Some(self.multiply_turning(x)?) };
+        let x = gained.as_ref().unwrap_or(x);
+        // To MLX each token is a sequence.
+        let &[_, tokens, heads, dim] = x.shape() else {
+            return Err(Error::Internal(format!("tokens to rotate are {x:?}")));
+        };
+        let rows = ops::reshape(x, &[tokens, heads, 1, dim])?;
+        let turned = ops::rope_each(
+            &rows,
+            self.dims,
+            self.traditional,
+            &self.frequencies,
+            self.scale,
+            packing.positions(),
+        )?;
+        ops::reshape(&turned, &[1, tokens, heads, dim])
     }
 
     /// Rotates `x` (`[batch, heads, length, head_dim]`) for positions `offset..offset + length`.

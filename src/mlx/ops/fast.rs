@@ -36,16 +36,36 @@ pub fn rope(
     scale: f32,
     offset: i32,
 ) -> Result<Array> {
-    let (base, table) = match frequencies {
-        RopeFrequencies::Base(base) => (sys::mlx_optional_float { value: *base, has_value: true }, null()),
-        RopeFrequencies::Table(table) => {
-            (sys::mlx_optional_float { value: 0.0, has_value: false }, table.raw())
-        }
-    };
+    let (base, table) = base_and_table(frequencies);
     // SAFETY: all handles are live.
     build(|out, s| unsafe {
         sys::mlx_fast_rope(out, x.raw(), dims, traditional, base, scale, offset, table, s)
     })
+}
+
+/// The same with an offset for every `x[i]`: int32 `[x.dim(0)]`.
+pub fn rope_each(
+    x: &Array,
+    dims: i32,
+    traditional: bool,
+    frequencies: &RopeFrequencies,
+    scale: f32,
+    offsets: &Array,
+) -> Result<Array> {
+    let (base, table) = base_and_table(frequencies);
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe {
+        sys::mlx_fast_rope_dynamic(out, x.raw(), dims, traditional, base, scale, offsets.raw(), table, s)
+    })
+}
+
+fn base_and_table(frequencies: &RopeFrequencies) -> (sys::mlx_optional_float, sys::mlx_array) {
+    match frequencies {
+        RopeFrequencies::Base(base) => (sys::mlx_optional_float { value: *base, has_value: true }, null()),
+        RopeFrequencies::Table(table) => {
+            (sys::mlx_optional_float { value: 0.0, has_value: false }, table.raw())
+        }
+    }
 }
 
 /// Which keys each query sees.

@@ -16,6 +16,24 @@ pub fn sum(a: &Array, axis: i32, keep: bool) -> Result<Array> {
     build(|out, s| unsafe { sys::mlx_sum_axis(out, a.raw(), axis, keep, s) })
 }
 
+/// The largest element along an axis.
+pub fn max(a: &Array, axis: i32) -> Result<Array> {
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe { sys::mlx_max_axis(out, a.raw(), axis, false, s) })
+}
+
+/// The index of the largest element along an axis, the first of equals: uint32.
+pub fn argmax(a: &Array, axis: i32) -> Result<Array> {
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe { sys::mlx_argmax_axis(out, a.raw(), axis, false, s) })
+}
+
+/// `ln(sum(exp(a)))` along an axis.
+pub fn log_sum_exp(a: &Array, axis: i32) -> Result<Array> {
+    // SAFETY: all handles are live.
+    build(|out, s| unsafe { sys::mlx_logsumexp_axis(out, a.raw(), axis, false, s) })
+}
+
 /// The mean along an axis, which stays with length 1 if `keep`.
 pub fn mean(a: &Array, axis: i32, keep: bool) -> Result<Array> {
     // SAFETY: all handles are live.

@@ -5,14 +5,7 @@ use super::super::{Config, Dims};
 use super::{Args, Kind};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, ops};
-use crate::nn::{Batch, Cache, Linear, Masks, Module, RmsNorm, Rope, Weights};
-
-/// The keys and values that a layer attends to, and the position of its first query, of one sequence.
-pub(super) struct KeysAndValues {
-    keys: Array,
-    values: Array,
-    offset: i32,
-}
+use crate::nn::{Batch, Cache, Linear, Module, Recall, RmsNorm, Rope, Scores, Weights};
 
 /// The maps to keys and values of a layer that has its own.
 struct Projections {
@@ -41,11 +34,6 @@ pub(super) struct Attention {
 /// `[batch, length, heads * head_dim]` to `[batch, length, heads, head_dim]`.
 fn split(x: &Array, heads: i32, head_dim: i32) -> Result<Array> {
     ops::reshape(x, &[x.dim(0), x.dim(1), heads, head_dim])
-}
-
-/// Exchanges length and heads.
-fn heads_first(x: &Array) -> Result<Array> {
-    ops::transpose(x, &[0, 2, 1, 3])
 }
 
 impl Attention {
@@ -96,49 +84,30 @@ impl Attention {
     }
 
     /// Adds the new positions of `x` to each sequence's cache.
-    fn remember(&self, own: &Projections, x: &Array, batch: &mut Batch) -> Result<Vec<KeysAndValues>> {
+    fn remember(&self, own: &Projections, x: &Array, batch: &mut Batch) -> Result<Recall> {
         let keys = split(&own.k.forward(x)?, own.kv_heads, self.head_dim)?;
         let values = match &own.v {
             Some(v) => split(&v.forward(x)?, own.kv_heads, self.head_dim)?,
             None => keys.clone(),
         };
-        let keys = heads_first(&own.k_norm.forward(&keys)?)?;
-        let values = heads_first(&ops::rms_norm(&values, None, own.eps)?)?;
-        let new = batch.packing().split(2, [&keys, &values])?;
-        let mut memory = batch.layer(self.source)?;
-        let caches = memory.caches();
-        let update = |([keys, values], cache): ([Array; 2], &mut Cache)| {
-            let cache = cache.kv()?;
-            let offset = cache.offset();
-            let (keys, values) = cache.update(self.rope.forward(&keys, offset)?, values)?;
-            Ok(KeysAndValues { keys, values, offset })
-        };
-        new.into_iter().zip(caches).map(update).collect()
+        let keys = self.rope.turn(&own.k_norm.forward(&keys)?, batch.packing())?;
+        let values = ops::rms_norm(&values, None, own.eps)?;
+        batch.layer(self.source)?.remember(&keys, &values)
     }
 
-    /// `memories` are those of the layers before, one a sequence, to which this adds its own.
-    pub fn forward(
-        &self,
-        x: &Array,
-        batch: &mut Batch,
-        memories: &mut Vec<Vec<KeysAndValues>>,
-    ) -> Result<Array> {
+    /// `memories` are those of the layers before, to which this adds its own.
+    pub fn forward(&self, x: &Array, batch: &mut Batch, memories: &mut Vec<Recall>) -> Result<Array> {
         if let Some(own) = &self.own {
             memories.push(self.remember(own, x, batch)?);
         }
-        let memories = memories.get(self.source);
-        let memories = memories.ok_or_else(|| Error::Internal("a layer without keys and values".into()))?;
+        let memory = memories.get(self.source);
+        let memory = memory.ok_or_else(|| Error::Internal("a layer without keys and values".into()))?;
         let q = self.q_norm.forward(&split(&self.q.forward(x)?, self.heads, self.head_dim)?)?;
-        let packing = batch.packing();
-        let queries = packing.split(2, [&heads_first(&q)?])?;
-        let attend = |(([q], memory), masks): (([Array; 1], &KeysAndValues), &Masks)| {
-            let q = self.rope.forward(&q, memory.offset)?;
-            // The norms make up for the usual scale.
-            ops::attention(&q, &memory.keys, &memory.values, 1.0, masks.of(self.window)?, None)
-        };
-        let attended = queries.into_iter().zip(memories).zip(packing.masks()).map(attend);
-        let attended = packing.join(2, attended.collect::<Result<_>>()?)?;
-        self.output.forward(&ops::flatten(&heads_first(&attended)?, 2, 3)?)
+        let q = self.rope.turn(&q, batch.packing())?;
+        // The norms make up for the usual scale.
+        let scores = Scores { scale: 1.0, window: self.window, softcap: None, sinks: None };
+        let attended = memory.attend(&q, batch.packing(), &scores)?;
+        self.output.forward(&ops::flatten(&attended, 2, 3)?)
     }
 
     /// Whether the layer has keys and values of its own.

@@ -1,13 +1,13 @@
 //! One layer of Gemma 4.
 
 use super::super::Config;
-use super::attention::{Attention, KeysAndValues};
+use super::attention::Attention;
 use super::experts::ExpertBlock;
 use super::per_layer::InputGate;
 use super::{Args, Kind};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Batch, Cache, Mlp, Module, RmsNorm, Weights};
+use crate::nn::{Activation, Batch, Cache, Mlp, Module, Recall, RmsNorm, Weights};
 
 /// One layer.
 pub(super) struct Layer {
@@ -66,7 +66,7 @@ impl Layer {
         &self,
         x: &Array,
         batch: &mut Batch,
-        memories: &mut Vec<Vec<KeysAndValues>>,
+        memories: &mut Vec<Recall>,
         input: Option<&Array>,
     ) -> Result<Array> {
         let attended = self.attention.forward(&self.attention_norm.forward(x)?, batch, memories)?;

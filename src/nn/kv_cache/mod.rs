@@ -32,15 +32,19 @@
 //! its positions. Each side's own positions then count from 0 in the formula. Rings are copied whole when
 //! either side adds to them; a ring of the options' limit only once it is full.
 
+mod group;
 mod saved;
 mod storage;
 
+pub use group::Plans;
 pub use saved::KvMeta;
-pub use storage::KvShape;
+pub use storage::{KvShape, New};
 
 use crate::error::{Error, Result};
+use crate::kernels::Run;
 use crate::mlx::Array;
 use crate::mlx::ops::{self, Mask};
+use group::Row;
 use std::rc::Rc;
 use storage::{Format, Stored};
 
@@ -128,6 +132,8 @@ pub struct KvCache {
     pieces: Vec<Piece>,
     /// The other ones; what lies behind the used positions is undefined.
     tail: Option<Rc<Stored>>,
+    /// The place of pieces and tail in buffers that several caches have in common, while it has one.
+    row: Option<Row>,
     /// Positions seen so far.
     offset: i32,
     /// Positions in pieces and tail.
@@ -146,6 +152,7 @@ impl KvCache {
             format: None,
             pieces: vec![],
             tail: None,
+            row: None,
             offset: 0,
             held: 0,
             next: 0,
@@ -227,47 +234,83 @@ impl KvCache {
         Ok(Mask::Array(ops::logical_and(&ops::greater_equal(&queries, &keys)?, &seen)?))
     }
 
+    fn too_long() -> Error {
+        Error::ContextFull("a sequence has more positions than can be counted".into())
+    }
+
     /// Adds new positions and gives all keys and values to attend to.
     pub fn update(&mut self, keys: Array, values: Array) -> Result<(Array, Array)> {
-        let shape = KvShape::of(&keys, &values)?;
+        self.add(New::Heads(keys, values))?;
+        self.whole()
+    }
+
+    /// Adds new positions.
+    pub fn add(&mut self, new: New) -> Result<()> {
+        self.leave_group()?;
+        let shape = new.shape()?;
         let format = Format::new(shape, &self.options);
         if let Some(known) = self.shape()
             && known != shape
         {
             return Err(Error::Internal(format!("a cache of {known:?} was given {shape:?}")));
         }
-        let length = keys.dim(POSITIONS as i32);
-        let too_long = || Error::ContextFull("a sequence has more positions than can be counted".into());
-        let offset =
-            self.offset.checked_add(length).filter(|end| *end < i32::MAX - STEP).ok_or_else(too_long)?;
-        let new = format.encode(keys, values)?;
+        let length = new.length();
+        let offset = self
+            .offset
+            .checked_add(length)
+            .filter(|end| *end < i32::MAX - STEP)
+            .ok_or_else(Self::too_long)?;
         match self.ring() {
-            Some(ring) if length == 1 && self.held == ring.size => self.replace(ring, &new)?,
-            Some(ring) if length > ring.size - self.held => self.append(ring, new)?,
-            ring => self.extend(format, new, ring)?,
+            Some(ring) if length == 1 && self.held == ring.size => self.replace(format, ring, &new)?,
+            Some(ring) if length > ring.size - self.held => self.append(ring, format.encode(&new)?)?,
+            ring => self.extend(format, &new, ring)?,
         }
         (self.offset, self.format) = (offset, Some(format));
-        format.decode(self.whole()?)
+        Ok(())
+    }
+
+    /// All keys and values, `[1, kv_heads, positions, dim]`.
+    pub fn whole(&self) -> Result<(Array, Array)> {
+        let format = self.format.ok_or_else(|| Error::Internal("an empty cache was read".into()))?;
+        format.decode(match self.runs(0)?.as_slice() {
+            [run] => run.clone(),
+            runs => Stored::join(runs)?,
+        })
+    }
+
+    /// The same where they lie.
+    pub fn where_they_lie(&self) -> Result<Vec<Run>> {
+        let run = |stored: &Stored, used| match &stored.0[..] {
+            [keys, values] => Ok(Run { keys: keys.clone(), values: values.clone(), used }),
+            _ => Err(Error::Internal("a cache lacks an array".into())),
+        };
+        if !self.format.is_some_and(|format| format.is_plain()) || self.row.is_some() {
+            let (keys, values) = self.whole()?;
+            return Ok(vec![run(&Stored(vec![keys, values]), self.held)?]);
+        }
+        let pieces = self.pieces.iter().map(|piece| run(&piece.stored, piece.used));
+        let tail = self.tail.iter().map(|tail| run(tail, self.held - self.shared()));
+        pieces.chain(tail).collect()
     }
 
     /// Adds positions in order, in place if there is room. (The old buffer is given up before the new one is
     /// computed, so MLX writes in place.)
-    fn extend(&mut self, format: Format, new: Stored, ring: Option<Ring>) -> Result<()> {
+    fn extend(&mut self, format: Format, new: &New, ring: Option<Ring>) -> Result<()> {
         // What is no longer shared becomes the buffer again, or part of it when it is made anew.
         let alone = self.pieces.iter().all(|piece| Rc::strong_count(&piece.stored) == 1);
         if alone && self.tail.is_none() && self.pieces.len() == 1 {
             self.tail = self.pieces.pop().map(|piece| piece.stored);
         }
-        let (shared, length) = (self.shared(), new.capacity());
+        let (shared, length) = (self.shared(), new.length());
         let held = self.held + length;
         let tail = match &self.tail {
-            Some(tail) if held - shared <= tail.capacity() => tail.write(&new, self.held - shared)?,
+            Some(tail) if held - shared <= tail.capacity() => format.write(tail, new, self.held - shared)?,
             _ => {
                 let mut runs = self.runs(if alone { 0 } else { shared })?;
                 let used = held - if alone { 0 } else { shared };
                 let most = ring.map_or(i32::MAX, |ring| ring.size - (held - used));
                 let room = (used + STEP - 1) / STEP * STEP;
-                runs.push(new);
+                runs.push(format.encode(new)?);
                 if room.min(most) > used {
                     runs.push(format.zeros(room.min(most) - used)?);
                 }
@@ -283,11 +326,11 @@ impl KvCache {
     }
 
     /// Puts one position in the place of the oldest.
-    fn replace(&mut self, ring: Ring, new: &Stored) -> Result<()> {
+    fn replace(&mut self, format: Format, ring: Ring, new: &New) -> Result<()> {
         self.collapse()?;
         let at = if self.next == ring.size { ring.keep } else { self.next };
         if let Some(tail) = &self.tail {
-            self.tail = Some(Rc::new(tail.write(new, at)?));
+            self.tail = Some(Rc::new(format.write(tail, new, at)?));
         }
         self.next = at + 1;
         Ok(())
@@ -296,18 +339,20 @@ impl KvCache {
     /// Adds positions that do not all fit a ring: those that the first of them still sees, then all new
     /// ones, in order.
     fn append(&mut self, ring: Ring, new: Stored) -> Result<()> {
-        self.collapse()?;
-        let mut runs = vec![];
-        let mut past = 0;
-        for (start, stop) in self.order((self.held - (ring.size - 1)).max(0)) {
-            runs.extend(self.tail.as_ref().map(|tail| tail.slice(start, stop)).transpose()?);
-            past += stop - start;
-        }
-        let held = past + new.capacity();
+        let mut runs = self.still_seen(ring)?;
+        let held = runs.iter().map(Stored::capacity).sum::<i32>() + new.capacity();
         runs.push(new);
         self.tail = Some(Rc::new(Stored::join(&runs)?));
         (self.held, self.next) = (held, held);
         Ok(())
+    }
+
+    /// Views of the positions that the next one sees, in order.
+    fn still_seen(&mut self, ring: Ring) -> Result<Vec<Stored>> {
+        self.collapse()?;
+        let Some(tail) = &self.tail else { return Ok(vec![]) };
+        let runs = self.order((self.held - (ring.size - 1)).max(0));
+        runs.map(|(start, stop)| tail.slice(start, stop)).collect()
     }
 
     /// Where the positions lie in the tail of a cache without pieces, in order, without the `drop` oldest
@@ -339,7 +384,7 @@ impl KvCache {
             }
             start += piece.used;
         }
-        if let Some(tail) = &self.tail
+        if let Some(tail) = self.tail()?
             && self.held > start
         {
             runs.push(tail.slice(0, self.held - start)?);
@@ -347,11 +392,11 @@ impl KvCache {
         Ok(runs)
     }
 
-    /// All that is held, as it lies.
-    fn whole(&self) -> Result<Stored> {
-        match self.runs(0)?.as_slice() {
-            [run] => Ok(run.clone()),
-            runs => Stored::join(runs),
+    /// What lies behind the pieces, wherever it does.
+    fn tail(&self) -> Result<Option<Rc<Stored>>> {
+        match &self.row {
+            Some(row) => row.stored().map(|stored| Some(Rc::new(stored))),
+            None => Ok(self.tail.clone()),
         }
     }
 
@@ -384,6 +429,7 @@ impl KvCache {
         if position == self.offset {
             return Ok(());
         }
+        self.leave_group()?;
         let held = if position == 0 { 0 } else { self.held - (self.offset - position) };
         if self.next < self.held
             && let (Some(ring), Some(tail)) = (self.ring(), &self.tail)
@@ -415,10 +461,11 @@ impl KvCache {
     /// A second cache with the same positions; both go on independently and share the memory of what was
     /// there, as the module's documentation says.
     pub fn fork(&mut self) -> Result<Self> {
+        self.leave_group()?;
         if self.window.is_none() && self.held == self.offset {
             self.freeze()?;
         }
-        Ok(KvCache { pieces: self.pieces.clone(), tail: self.tail.clone(), ..*self })
+        Ok(KvCache { pieces: self.pieces.clone(), tail: self.tail.clone(), row: None, ..*self })
     }
 
     /// Makes the tail a piece.
@@ -444,7 +491,8 @@ impl KvCache {
     /// holds as long as the buffer does.
     pub fn pieces(&self) -> impl Iterator<Item = (usize, usize)> {
         let pieces = self.pieces.iter().map(|piece| &piece.stored).chain(&self.tail);
-        pieces.map(|stored| (Rc::as_ptr(stored) as usize, stored.bytes()))
+        let pieces = pieces.map(|stored| (Rc::as_ptr(stored) as usize, stored.bytes()));
+        pieces.chain(self.row.iter().map(Row::piece))
     }
 
     /// The bytes of such a cache after so many positions, the last `chunk` of them added at once (the formula

@@ -57,7 +57,7 @@ impl KvCache {
     /// What is held, by name, positions in order.
     pub(in crate::nn) fn arrays(&self) -> Result<Vec<(String, Array)>> {
         let (Some(format), 1..) = (self.format, self.held) else { return Ok(vec![]) };
-        let runs = match &self.tail {
+        let runs = match &self.tail()? {
             Some(tail) if self.next < self.held => {
                 self.order(0).map(|(start, stop)| tail.slice(start, stop)).collect::<Result<_>>()?
             }

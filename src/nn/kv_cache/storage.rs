@@ -2,11 +2,12 @@
 
 use super::{CacheOptions, POSITIONS};
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Dtype};
+use std::ops::Range;
 
-/// What an attention layer hands its cache: keys `[1, heads, positions, key_dim]` and values
-/// `[1, heads, positions, value_dim]`, both of one type.
+/// What an attention layer hands its cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KvShape {
     /// Heads of keys and values.
@@ -19,17 +20,63 @@ pub struct KvShape {
     pub dtype: Dtype,
 }
 
-impl KvShape {
-    /// The shape of new keys and values.
-    pub(super) fn of(keys: &Array, values: &Array) -> Result<Self> {
+/// New positions' keys and values, both of one type.
+#[derive(Debug)]
+pub enum New<'a> {
+    /// `[1, heads, positions, dim]`.
+    Heads(Array, Array),
+    /// Some tokens of a pass: `[1, tokens, heads, dim]`.
+    Rows {
+        /// Of all tokens.
+        keys: &'a Array,
+        /// Of all tokens.
+        values: &'a Array,
+        /// Which of them.
+        rows: Range<i32>,
+    },
+}
+
+impl New<'_> {
+    /// How many positions.
+    pub(super) fn length(&self) -> i32 {
+        match self {
+            New::Heads(keys, _) => keys.dim(POSITIONS as i32),
+            New::Rows { rows, .. } => rows.end - rows.start,
+        }
+    }
+
+    pub(super) fn shape(&self) -> Result<KvShape> {
+        let (keys, values) = match self {
+            New::Heads(keys, values) => (keys, values),
+            New::Rows { keys, values, .. } => (*keys, *values),
+        };
+        let heads = |array: &Array| match (self, array.shape()) {
+            (New::Heads(..), &[1, heads, positions, dim]) => Some((heads, positions, dim)),
+            (New::Rows { .. }, &[1, positions, heads, dim]) => Some((heads, positions, dim)),
+            _ => None,
+        };
         let dtype = keys.dtype();
-        match (keys.shape(), values.shape()) {
-            (&[1, heads, positions, key_dim], &[1, value_heads, value_positions, value_dim])
+        match heads(keys).zip(heads(values)) {
+            Some(((heads, positions, key_dim), (value_heads, value_positions, value_dim)))
                 if (heads, positions, dtype) == (value_heads, value_positions, values.dtype()) =>
             {
                 Ok(KvShape { heads, key_dim, value_dim, dtype })
             }
             _ => Err(Error::Internal(format!("a cache cannot hold {keys:?} and {values:?}"))),
+        }
+    }
+
+    /// `[1, heads, positions, dim]`.
+    fn heads(&self) -> Result<[Array; 2]> {
+        match self {
+            New::Heads(keys, values) => Ok([keys.clone(), values.clone()]),
+            New::Rows { keys, values, rows } => {
+                let heads = |array: &Array| {
+                    let some = ops::slice(array, 1, rows.start, rows.end)?;
+                    ops::transpose(&some, &[0, 2, 1, 3])
+                };
+                Ok([heads(keys)?, heads(values)?])
+            }
         }
     }
 }
@@ -95,9 +142,30 @@ impl Format {
         self.shape.heads as usize * columns
     }
 
-    pub(super) fn encode(&self, keys: Array, values: Array) -> Result<Stored> {
+    /// Whether keys and values are stored as they come.
+    pub(super) fn is_plain(&self) -> bool {
+        self.quantization == [None, None]
+    }
+
+    /// `stored` with new positions at `at`: in place, if `stored` is dropped before this is computed and
+    /// nothing else holds its arrays.
+    pub(super) fn write(&self, stored: &Stored, new: &New, at: i32) -> Result<Stored> {
+        if let New::Rows { keys, values, rows } = new
+            && let [old_keys, old_values] = &stored.0[..]
+            && self.is_plain()
+            && let Some(keys) = kernels::append(old_keys, keys, rows.clone(), at)?
+            && let Some(values) = kernels::append(old_values, values, rows.clone(), at)?
+        {
+            return Ok(Stored(vec![keys, values]));
+        }
+        let new = self.encode(new)?;
+        let written = |(array, new)| ops::slice_update(array, new, POSITIONS, at);
+        stored.0.iter().zip(&new.0).map(written).collect::<Result<_>>().map(Stored)
+    }
+
+    pub(super) fn encode(&self, new: &New) -> Result<Stored> {
         let mut arrays = vec![];
-        for (array, quantization) in [keys, values].into_iter().zip(self.quantization) {
+        for (array, quantization) in new.heads()?.into_iter().zip(self.quantization) {
             match quantization {
                 None => arrays.push(array),
                 Some(quantization) => {
@@ -154,13 +222,6 @@ impl Stored {
             .map(|array| ops::slice(array, POSITIONS, start, stop))
             .collect::<Result<_>>()
             .map(Stored)
-    }
-
-    /// The same with `new` at `at`: in place, if `self` is dropped before this is computed and nothing else
-    /// holds its arrays.
-    pub(super) fn write(&self, new: &Stored, at: i32) -> Result<Self> {
-        let written = |(array, new)| ops::slice_update(array, new, POSITIONS, at);
-        self.0.iter().zip(&new.0).map(written).collect::<Result<_>>().map(Stored)
     }
 
     /// One buffer of all positions.
