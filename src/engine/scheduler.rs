@@ -13,31 +13,38 @@ use super::prefix_store::PrefixStore;
 use super::request::Request;
 use super::sessions::{SessionCommand, Sessions};
 use super::stats::{ModelStats, Stats};
-use super::task::Task;
+use super::task::{Choice, Task};
 use crate::error::{Error, Result, without_panic};
+use crate::kernels;
 use crate::mlx::{Array, Device, ops, thread_device};
 use crate::models::Model;
 use crate::nn::{Batch, Cache, Pass};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How prompts are cut: the most tokens in one step, and the places where a prefill may begin.
+/// How prompts are cut: the most tokens in one step, and that while other requests wait for their next
+/// token; and the places where a prefill may begin.
 #[derive(Debug, Clone, Copy)]
 struct Chunks {
     length: usize,
+    beside: usize,
     grid: usize,
 }
 
 /// On the CPU a chunk is what others' tokens wait for; and prefills that are cut at the same places compute
 /// the same bits.
-const CHUNKS_CPU: Chunks = Chunks { length: 64, grid: 64 };
-const CHUNKS_GPU: Chunks = Chunks { length: 2048, grid: 32 };
+const CHUNKS_CPU: Chunks = Chunks { length: 64, beside: 64, grid: 64 };
+const CHUNKS_GPU: Chunks = Chunks { length: 2048, beside: 512, grid: 32 };
 /// Caches that can't be rewound are noted behind each chunk.
-const CHUNKS_GPU_NOTED: Chunks = Chunks { length: 512, grid: 32 };
+const CHUNKS_GPU_NOTED: Chunks = Chunks { length: 512, beside: 512, grid: 32 };
 
 /// Steps that take longer than this can be interrupted between layers.
 const SLOW_STEP: Duration = Duration::from_millis(30);
+
+/// So many logits are worth waking threads for.
+const PARALLEL_LOGITS: usize = 1 << 17;
 
 /// A request that was not begun with, and what its session holds.
 struct Waiting {
@@ -357,7 +364,8 @@ impl<'m> Scheduler<'m> {
 
     /// Who takes part in the next step: all that decode, and as many prompts as fill a chunk.
     fn shares(&mut self) -> Vec<Share> {
-        let chunk = self.chunks.length;
+        let others_wait = self.running.iter().any(Task::is_decoding);
+        let chunk = if others_wait { self.chunks.beside } else { self.chunks.length };
         let count = self.running.len();
         let mut shares: Vec<Share> = vec![];
         let mut room = chunk;
@@ -395,7 +403,7 @@ impl<'m> Scheduler<'m> {
         let mut wanted = vec![];
         for share in shares {
             let task = &self.running[share.task];
-            ids.extend(task.next_tokens(self.chunks.length));
+            ids.extend(&task.context.unseen()[..share.length]);
             if task.wants_logits(share.length) {
                 let best_only = !self.on_cpu && task.wants_best_only();
                 wanted.push(Wanted { row: ids.len() as i32 - 1, best_only });
@@ -408,23 +416,47 @@ impl<'m> Scheduler<'m> {
         for (share, caches) in shares.iter().zip(caches) {
             self.running[share.task].context.caches = caches;
         }
-        let mut logits = result?;
-
-        let mut logits = logits.rows(&wanted, self.model.dims().vocab_size as usize);
+        let mut choices = self.choose(shares, &mut result?, &wanted);
         let outcomes = shares.iter().map(|share| {
             let task = &mut self.running[share.task];
             let wanted = task.wants_logits(share.length);
             task.saw(share.length, self.chunks.grid)?;
-            if !wanted {
-                return Ok(None);
-            }
-            match logits.next() {
-                Some(Row::Best(id, logprob)) => task.take_best(id, logprob),
-                Some(Row::All(logits)) => without_panic(|| task.take_logits(logits)).flatten(),
-                None => Err(Error::Internal("the model gave too few logits".into())),
+            match choices[share.task].take() {
+                Some(choice) => task.take(choice?),
+                None if wanted => Err(Error::Internal("the model gave too few logits".into())),
+                None => Ok(None),
             }
         });
         Ok(outcomes.collect())
+    }
+
+    /// What every task that wanted logits makes of them; `None` for the others.
+    fn choose(
+        &mut self,
+        shares: &[Share],
+        logits: &mut Logits,
+        wanted: &[Wanted],
+    ) -> Vec<Option<Result<Choice>>> {
+        let vocabulary = self.model.dims().vocab_size as usize;
+        let mut rows: Vec<Option<Row>> = self.running.iter().map(|_| None).collect();
+        let wanting = shares.iter().filter(|share| self.running[share.task].wants_logits(share.length));
+        for (share, row) in wanting.zip(logits.rows(wanted, vocabulary)) {
+            rows[share.task] = Some(row);
+        }
+        let jobs = self.running.iter_mut().zip(rows);
+        let jobs: Vec<_> = jobs.map(|(task, row)| Mutex::new((task.chooser(), row, None))).collect();
+        let work = |index: usize| {
+            let (chooser, row, choice) = &mut *jobs[index].lock();
+            if let Some(row) = row.take() {
+                *choice = Some(without_panic(|| chooser.choose(row)).flatten());
+            }
+        };
+        // Going through a large vocabulary for many requests would take longer than a GPU's step.
+        match wanted.len() > 1 && wanted.len() * vocabulary >= PARALLEL_LOGITS {
+            true => kernels::for_each(jobs.len(), work),
+            false => (0..jobs.len()).for_each(work),
+        }
+        jobs.into_iter().map(|job| job.into_inner().2).collect()
     }
 
     /// The logits of the wanted rows of the packed `ids`.

@@ -3,6 +3,7 @@
 
 use super::answer::Finish;
 use super::context::Context;
+use super::logits::Row;
 use super::request::{Cost, Event, Request, Work};
 use super::sampler::{Sampler, log_sum_exp};
 use crate::error::{Error, Result};
@@ -73,32 +74,20 @@ impl Task {
         self.context.saw(length, prefill.then_some(grid))
     }
 
-    /// Takes the logits of the position behind all tokens. `Some`: the request is fulfilled.
-    pub fn take_logits(&mut self, logits: &mut [f32]) -> Result<Option<Finish>> {
-        match &self.request.work {
-            Work::Generate => {
-                let (id, logprob) = self.sampler.next(logits, &self.context.ids)?;
-                self.take_token(id, logprob)
-            }
-            Work::Classify(labels) => {
-                let (best, log_sum) = log_sum_exp(logits)?;
-                let scores = match labels {
-                    None => logits.to_vec(),
-                    Some(ids) => ids.iter().map(|&id| logits[id as usize]).collect(),
-                };
-                let best_logprob = logits[best] - log_sum;
-                self.request.reply.send(Event::Scores { best: best as i32, best_logprob, logits: scores });
+    /// What makes something of the logits behind all tokens, on any thread.
+    pub fn chooser(&mut self) -> Chooser<'_> {
+        Chooser { work: &self.request.work, sampler: &mut self.sampler, history: &self.context.ids }
+    }
+
+    /// Takes what was made of the logits. `Some`: the request is fulfilled.
+    pub fn take(&mut self, choice: Choice) -> Result<Option<Finish>> {
+        match choice {
+            Choice::Token(id, logprob) => self.take_token(id, logprob),
+            Choice::Scores(scores) => {
+                self.request.reply.send(scores);
                 Ok(Some(Finish::Length))
             }
         }
-    }
-
-    /// Takes the most likely token instead, with the logarithm of its probability.
-    pub fn take_best(&mut self, id: i32, logprob: f32) -> Result<Option<Finish>> {
-        if !logprob.is_finite() {
-            return Err(Error::BadModel(format!("the model computed a probability of e^{logprob}")));
-        }
-        self.take_token(id, logprob)
     }
 
     fn take_token(&mut self, id: i32, logprob: f32) -> Result<Option<Finish>> {
@@ -127,5 +116,46 @@ impl Task {
         let cost = Cost { queued: self.queued, cached: self.cached, prompt: self.prompt };
         self.request.reply.send(Event::End(end, cost));
         self.context
+    }
+}
+
+/// The part of a task that chooses.
+pub(super) struct Chooser<'a> {
+    work: &'a Work,
+    sampler: &'a mut Sampler,
+    history: &'a [i32],
+}
+
+/// What was chosen.
+pub(super) enum Choice {
+    /// A token with the logarithm of its probability.
+    Token(i32, f32),
+    /// An [`Event::Scores`].
+    Scores(Event),
+}
+
+impl Chooser<'_> {
+    /// Makes something of the logits, which it uses up.
+    pub fn choose(&mut self, row: Row) -> Result<Choice> {
+        match (self.work, row) {
+            (Work::Generate, Row::All(logits)) => {
+                let (id, logprob) = self.sampler.next(logits, self.history)?;
+                Ok(Choice::Token(id, logprob))
+            }
+            (Work::Generate, Row::Best(id, logprob)) if logprob.is_finite() => Ok(Choice::Token(id, logprob)),
+            (Work::Generate, Row::Best(_, logprob)) => Err(Error::BadModel(format!(
+                "the model computed {logprob} as the logarithm of a probability"
+            ))),
+            (Work::Classify(labels), Row::All(logits)) => {
+                let (best, log_sum) = log_sum_exp(logits)?;
+                let scores = match labels {
+                    None => logits.to_vec(),
+                    Some(ids) => ids.iter().map(|&id| logits[id as usize]).collect(),
+                };
+                let best_logprob = logits[best] - log_sum;
+                Ok(Choice::Scores(Event::Scores { best: best as i32, best_logprob, logits: scores }))
+            }
+            (Work::Classify(_), Row::Best(..)) => Err(Error::Internal("classifying takes all logits".into())),
+        }
     }
 }

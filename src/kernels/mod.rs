@@ -67,6 +67,18 @@ pub fn set_exact(exact: bool) {
     EXACT.set(exact);
 }
 
+/// Runs `work` for 0, 1, .. `tasks - 1`, on all the threads that kernels use.
+#[cfg(not(target_os = "macos"))]
+pub fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
+    threads::for_each(tasks, work);
+}
+
+/// On this thread.
+#[cfg(target_os = "macos")]
+pub fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
+    (0..tasks).for_each(work);
+}
+
 /// How many threads kernels use from now on, in the whole process.
 #[cfg(not(target_os = "macos"))]
 pub fn set_threads(count: u32) -> Result<()> {
