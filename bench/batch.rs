@@ -1,12 +1,14 @@
 //! Many callers on one model, each on a thread of its own. Prints one JSON object:
 //!
 //!     batch MODEL throughput PROMPT GENERATED CONCURRENT...   tokens/s of so many requests at once
+//!     batch MODEL sampled PROMPT GENERATED CONCURRENT...      the same, tokens drawn at temperature 0.8 from the
+//!                                                             most likely ones that make up 95%
 //!     batch MODEL latency STREAMS PROMPT                      between tokens while a long prompt joins
 //!     batch MODEL cost TOKENS                                 the engine's own time per decoding step
 //!
 //! mlx_lm_batch.py does the same with mlx-lm, with the same ids.
 
-use mlxrt::engine::{Cancel, Finish, GenerateOptions, LoadOptions, Model, ModelStats};
+use mlxrt::engine::{Cancel, Finish, GenerateOptions, LoadOptions, Model, ModelStats, Sampling};
 use mlxrt::mlx::Device;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -28,10 +30,16 @@ fn greedy(max_tokens: usize, cancel: Option<Arc<Cancel>>) -> GenerateOptions {
     GenerateOptions { max_tokens: max_tokens as u32, ignore_end: true, cancel, ..Default::default() }
 }
 
+fn sampled(max_tokens: usize) -> GenerateOptions {
+    let sampling = Sampling { temperature: 0.8, top_p: 0.95, seed: Some(1), ..Default::default() };
+    GenerateOptions { sampling, ..greedy(max_tokens, None) }
+}
+
 /// When each token of one answer came.
-fn answer(model: &Model, prompt: Vec<i32>, max_tokens: usize) -> Result<Vec<Instant>, Failure> {
+fn answer(model: &Model, prompt: Vec<i32>, options: GenerateOptions) -> Result<Vec<Instant>, Failure> {
+    let max_tokens = options.max_tokens as usize;
     let mut times = vec![];
-    let outcome = model.generate(prompt, greedy(max_tokens, None), &mut |token| {
+    let outcome = model.generate(prompt, options, &mut |token| {
         times.extend(token.id.map(|_| Instant::now()));
         true
     });
@@ -43,7 +51,13 @@ fn answer(model: &Model, prompt: Vec<i32>, max_tokens: usize) -> Result<Vec<Inst
 
 /// `count` requests at once: generated tokens per second from the start to the last token, and from when
 /// all have their first until one has its last.
-fn throughput(model: &Model, length: usize, generated: usize, count: usize) -> Result<Value, Failure> {
+fn throughput(
+    model: &Model,
+    length: usize,
+    count: usize,
+    options: &GenerateOptions,
+) -> Result<Value, Failure> {
+    let generated = options.max_tokens as usize;
     let barrier = Barrier::new(count + 1);
     let vocabulary = model.info().vocab_size;
     let (started, answers) = std::thread::scope(|scope| {
@@ -52,7 +66,7 @@ fn throughput(model: &Model, length: usize, generated: usize, count: usize) -> R
             let barrier = &barrier;
             scope.spawn(move || {
                 barrier.wait();
-                answer(model, ids, generated)
+                answer(model, ids, options.clone())
             })
         };
         let threads: Vec<_> = (0..count).map(ask).collect();
@@ -108,7 +122,7 @@ fn latency(model: &Model, count: usize, length: usize) -> Result<Value, Failure>
             std::thread::sleep(Duration::from_millis(1));
         }
         let joined = Instant::now();
-        let first = answer(model, prompt(length, count, vocabulary), 1).map(|times| times[0]);
+        let first = answer(model, prompt(length, count, vocabulary), greedy(1, None)).map(|times| times[0]);
         // The gap that the first token fell into ends with the streams' next tokens.
         let missing =
             |first: Instant| times.iter().any(|times| times.lock().expect("no panic").last() < Some(&first));
@@ -168,20 +182,21 @@ fn cost(model: &Model, tokens: usize) -> Result<Value, Failure> {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, what, numbers @ ..] = &arguments[..] else {
-        return Err("usage: batch MODEL throughput|latency|cost NUMBER...".into());
+        return Err("usage: batch MODEL throughput|sampled|latency|cost NUMBER...".into());
     };
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
     let model = Model::load(Path::new(folder), LoadOptions::default(), &mut |_, _| true)?;
     // The first step makes what lasts; on a GPU each new shape compiles kernels.
-    answer(&model, vec![1], 2)?;
+    answer(&model, vec![1], greedy(2, None))?;
     let warm = model.info().device == Device::Gpu;
     let runs = match (what.as_str(), &numbers[..]) {
-        ("throughput", [length, generated, counts @ ..]) => {
+        ("throughput" | "sampled", [length, generated, counts @ ..]) => {
+            let options = if what == "sampled" { sampled(*generated) } else { greedy(*generated, None) };
             let run = |&count: &usize| {
                 if warm {
-                    throughput(&model, *length, *generated, count)?;
+                    throughput(&model, *length, count, &options)?;
                 }
-                throughput(&model, *length, *generated, count)
+                throughput(&model, *length, count, &options)
             };
             counts.iter().map(run).collect::<Result<Vec<_>, _>>()?
         }

@@ -1,6 +1,7 @@
 """Measures mlx-lm's BatchGenerator. batch.rs does the same with mlxrt, with the same ids; prints one JSON object.
 
 mlx_lm_batch.py MODEL DTYPE throughput PROMPT GENERATED CONCURRENT...
+mlx_lm_batch.py MODEL DTYPE sampled PROMPT GENERATED CONCURRENT...
 mlx_lm_batch.py MODEL DTYPE latency STREAMS PROMPT
 
 DTYPE: "stored" for the type of the checkpoint, or a type that everything but packed weights is converted to.
@@ -15,6 +16,7 @@ from collections import defaultdict
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.generate import BatchGenerator
+from mlx_lm.sample_utils import make_sampler
 from mlx_lm.utils import load
 
 # Tokens of each stream before the long prompt joins.
@@ -35,9 +37,9 @@ def step(generator: BatchGenerator, times: Times) -> None:
         times[response.uid].append(now)
 
 
-def throughput(model: nn.Module, vocab: int, length: int, generated: int, count: int) -> dict:
+def throughput(model: nn.Module, vocab: int, length: int, generated: int, count: int, sampler=None) -> dict:
     """`count` requests at once: generated tokens per second, as batch.rs counts them."""
-    generator = BatchGenerator(model, completion_batch_size=32)
+    generator = BatchGenerator(model, completion_batch_size=32, sampler=sampler)
     times: Times = defaultdict(list)
     start = time.perf_counter()
     generator.insert([prompt(length, n, vocab) for n in range(count)], [generated] * count)
@@ -110,10 +112,12 @@ def main() -> None:
     # On a GPU each new shape compiles kernels.
     repeats = 2 if mx.default_device().type == mx.gpu else 1
     runs = []
-    if what == "throughput":
+    if what in ("throughput", "sampled"):
         length, generated, *counts = numbers
+        sampler = make_sampler(0.8, top_p=0.95) if what == "sampled" else None
         for count in counts:
-            runs.append([throughput(model, vocab, length, generated, count) for _ in range(repeats)][-1])
+            run = lambda: throughput(model, vocab, length, generated, count, sampler)  # noqa: B023, E731
+            runs.append([run() for _ in range(repeats)][-1])
     else:
         runs.append([latency(model, vocab, *numbers) for _ in range(repeats)][-1])
     device = "gpu" if mx.default_device().type == mx.gpu else "cpu"

@@ -139,6 +139,19 @@ fn a_batch_gives_what_each_prompt_gives_alone_and_what_was_done_when_cancelled()
 }
 
 #[test]
+fn a_batch_may_be_larger_than_the_queue() {
+    let model = load(None, ServingOptions { max_concurrent: 2, max_queue: 1, ..Default::default() });
+    let prompt = ids(&model, "Two and two");
+    let outcomes = model.generate_batch(vec![prompt.clone(); 9], &endless(3), &mut |_, _| true);
+    assert!(outcomes.iter().all(|outcome| outcome.end == Ok(Finish::Length)), "{outcomes:?}");
+    // Where others fill the queue, all of the batch but what runs is refused at last.
+    let mut others: Vec<_> = (0..3).map(|_| model.stream(prompt.clone(), endless(200)).unwrap()).collect();
+    others.iter_mut().take(2).for_each(|stream| drop(stream.next().unwrap()));
+    let outcomes = model.generate_batch(vec![prompt.clone(); 3], &endless(3), &mut |_, _| true);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome.end, Err(Error::Busy(_)))), "{outcomes:?}");
+}
+
+#[test]
 fn classification_is_the_first_tokens_distribution() {
     let model = load(None, ServingOptions::default());
     let prompts: Vec<_> =

@@ -203,10 +203,23 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer model.Close()
+	// More prompts than may wait are no trouble.
+	if _, err := model.GenerateBatch(ctx, prompts, mlxrt.WithMaxTokens(3)); err != nil {
+		t.Error(err)
+	}
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
 	for range model.Generate(ctx, prompts[0], mlxrt.WithMaxTokens(900), mlxrt.WithIgnoreEnd()) {
-		// One is under way and one can wait.
+		// One is under way, and another caller's is all that can wait.
+		go func() {
+			for range model.Generate(waiting, prompts[0], mlxrt.WithMaxTokens(3)) {
+			}
+		}()
+		for stats, _ := model.Stats(); stats.Waiting == 0; stats, _ = model.Stats() {
+			time.Sleep(time.Millisecond)
+		}
 		results, err := model.GenerateBatch(withDeadline(t), prompts, mlxrt.WithMaxTokens(3))
-		if err == nil || !errors.Is(results[1].Err, mlxrt.ErrBusy) || !errors.Is(results[2].Err, mlxrt.ErrBusy) {
+		if err == nil || !errors.Is(results[0].Err, mlxrt.ErrBusy) || !errors.Is(results[2].Err, mlxrt.ErrBusy) {
 			t.Errorf("%v, %+v", err, results)
 		}
 		break

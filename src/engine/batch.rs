@@ -6,7 +6,8 @@ use super::options::GenerateOptions;
 use super::request::{Event, Reply, Work};
 use super::stream::next_event;
 use crate::error::{Error, Result};
-use std::sync::mpsc::{Receiver, channel};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// The next token behind a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,55 +20,104 @@ pub struct Classification {
     pub logits: Vec<f32>,
 }
 
-/// A prompt of a batch: refused at once, under way, or over.
+/// A prompt of a batch.
 struct Item<T> {
+    prompt: Vec<i32>,
+    /// `None`: it waits, or was refused at once.
     answer: Option<Answer>,
     result: Option<Result<T>>,
 }
 
-/// Requests under way whose events come over one channel.
-struct Requests<T> {
+/// Requests whose events come over one channel.
+struct Requests<'m, T> {
+    model: &'m Model,
+    options: &'m GenerateOptions,
+    work: &'m dyn Fn() -> Work,
     items: Vec<Item<T>>,
-    events: Receiver<(usize, Event)>,
+    /// Items that the engine does not know of.
+    waiting: VecDeque<usize>,
+    /// How many it may know of at once: twice what it computes, so that others find room in its queue.
+    most: usize,
+    under_way: usize,
+    events: Sender<(usize, Event)>,
+    receiver: Receiver<(usize, Event)>,
 }
 
-impl<T> Requests<T> {
-    fn submit(
-        model: &Model,
+impl<'m, T> Requests<'m, T> {
+    fn new(
+        model: &'m Model,
         prompts: Vec<Vec<i32>>,
-        options: &GenerateOptions,
-        work: impl Fn() -> Work,
+        options: &'m GenerateOptions,
+        work: &'m dyn Fn() -> Work,
     ) -> Self {
         let (events, receiver) = channel();
-        let item = |(index, prompt)| {
-            if options.session.is_some() {
-                let error = Error::BadArgument("a session goes with one prompt, not with a batch".into());
-                return Item { answer: None, result: Some(Err(error)) };
-            }
-            let reply = Reply { events: events.clone(), index };
-            match model.submit(prompt, options.clone(), work(), reply, true) {
-                Ok(answer) => Item { answer: Some(answer), result: None },
-                Err(error) => Item { answer: None, result: Some(Err(error)) },
-            }
-        };
-        Requests { items: prompts.into_iter().enumerate().map(item).collect(), events: receiver }
+        let waiting = (0..prompts.len()).collect();
+        let item = |prompt| Item { prompt, answer: None, result: None };
+        let items = prompts.into_iter().map(item).collect();
+        let most = 2 * model.max_concurrent();
+        Requests { model, options, work, items, waiting, most, under_way: 0, events, receiver }
     }
 
-    /// The next event of a request that is still under way, until none is.
+    fn send(&mut self, index: usize) -> Result<Answer> {
+        if self.options.session.is_some() {
+            return Err(Error::BadArgument("a session goes with one prompt, not with a batch".into()));
+        }
+        let reply = Reply { events: self.events.clone(), index };
+        let prompt = self.items[index].prompt.clone();
+        self.model.submit(prompt, self.options.clone(), (self.work)(), reply, true)
+    }
+
+    /// Has as many requests under way as there may be.
+    fn feed(&mut self) {
+        while self.under_way < self.most
+            && let Some(index) = self.waiting.pop_front()
+        {
+            match self.send(index) {
+                Ok(answer) => {
+                    self.items[index].answer = Some(answer);
+                    self.under_way += 1;
+                }
+                Err(error) => self.items[index].result = Some(Err(error)),
+            }
+        }
+    }
+
+    /// The next event of a request that is not over, until all are.
     fn next(&mut self) -> Option<(usize, Result<Progress>)> {
         loop {
-            let open = self.items.iter().position(|item| item.result.is_none())?;
-            let answer = self.items[open].answer.as_ref().expect("under way");
-            let (index, event) = match next_event(&self.events, answer) {
+            self.feed();
+            let is_open = |item: &Item<T>| item.result.is_none() && item.answer.is_some();
+            let open = self.items.iter().position(is_open)?;
+            let answer = self.items[open].answer.as_ref().expect("looked at");
+            let (index, event) = match next_event(&self.receiver, answer) {
                 Ok(event) => event,
                 Err(error) => return Some((open, Err(error))),
             };
-            if self.items[index].result.is_none()
-                && let Some(answer) = &mut self.items[index].answer
-            {
-                return Some((index, answer.take(event)));
+            if !is_open(&self.items[index]) {
+                continue;
             }
+            if let Event::End(Err(Error::Busy(_)), _) = &event
+                && self.under_way > 1
+            {
+                // Others fill the queue: it waits until one of this batch is over.
+                self.items[index].answer = None;
+                self.waiting.push_front(index);
+                self.under_way -= 1;
+                self.most = self.under_way;
+                continue;
+            }
+            let answer = self.items[index].answer.as_mut().expect("it is open");
+            return Some((index, answer.take(event)));
         }
+    }
+
+    /// Notes how a request ended.
+    fn finish(&mut self, index: usize, result: Result<T>) {
+        if let Some(answer) = &self.items[index].answer {
+            answer.abandon();
+        }
+        self.items[index].result = Some(result);
+        self.under_way -= 1;
     }
 }
 
@@ -82,7 +132,7 @@ impl Model {
         options: &GenerateOptions,
         on_token: &mut dyn FnMut(usize, &Token) -> bool,
     ) -> Vec<Outcome> {
-        let mut requests: Requests<Finish> = Requests::submit(self, prompts, options, || Work::Generate);
+        let mut requests: Requests<Finish> = Requests::new(self, prompts, options, &|| Work::Generate);
         while let Some((index, progress)) = requests.next() {
             let end = match progress {
                 Err(error) => Err(error),
@@ -94,10 +144,7 @@ impl Model {
                 }
                 Ok(Progress::Scores { .. }) => Err(Error::Internal("scores of an answer".into())),
             };
-            requests.items[index].result = Some(end);
-            if let Some(answer) = &requests.items[index].answer {
-                answer.abandon();
-            }
+            requests.finish(index, end);
         }
         let outcome = |item: Item<Finish>| Outcome {
             end: item.result.unwrap_or(Err(Error::Closed)),
@@ -119,7 +166,8 @@ impl Model {
         {
             return prompts.iter().map(|_| Err(error.clone())).collect();
         }
-        let mut requests = Requests::submit(self, prompts, options, || Work::Classify(labels.clone()));
+        let work = || Work::Classify(labels.clone());
+        let mut requests = Requests::new(self, prompts, options, &work);
         while let Some((index, progress)) = requests.next() {
             let result = match progress {
                 Ok(Progress::Scores { best, best_logprob, logits }) => {
@@ -128,7 +176,7 @@ impl Model {
                 Ok(_) => Err(Error::Internal("a classification without scores".into())),
                 Err(error) => Err(error),
             };
-            requests.items[index].result = Some(result);
+            requests.finish(index, result);
         }
         let result = |item: Item<Classification>| item.result.unwrap_or(Err(Error::Closed));
         requests.items.into_iter().map(result).collect()

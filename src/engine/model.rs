@@ -26,6 +26,7 @@ pub struct Model {
     closing: Arc<Cancel>,
     running: Mutex<Option<Running>>,
     stats: Arc<Stats>,
+    max_concurrent: usize,
 }
 
 impl Model {
@@ -49,6 +50,7 @@ impl Model {
         // An unknown architecture is told before a large tokenizer is read.
         crate::models::find(&config)?;
         let cancel = options.cancel.clone();
+        let max_concurrent = options.serving.max_concurrent;
         let worker = worker::start(path.to_path_buf(), gguf.clone(), config, options)?;
         // While the other thread reads weights, this one reads the tokenizer.
         let text = match &gguf {
@@ -73,6 +75,7 @@ impl Model {
                     closing,
                     running,
                     stats,
+                    max_concurrent,
                 })
             }
             Err(error) => {
@@ -170,6 +173,11 @@ impl Model {
         let request = Request { work, prompt, session, options, end_ids, reply, shared, submitted };
         self.commands.send(Command::Submit(Box::new(request))).map_err(|_| Error::Closed)?;
         Ok(answer)
+    }
+
+    /// How many requests are computed at once, at most.
+    pub(super) fn max_concurrent(&self) -> usize {
+        self.max_concurrent
     }
 
     /// The engine's ends, for sessions.

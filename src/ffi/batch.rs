@@ -26,7 +26,8 @@ pub type mlxrt_batch_callback =
 /// that fails, because it doesn't fit the context, say, doesn't stop the others. The call succeeds if all
 /// answers did; else its status is that of the first prompt that failed, and the message names it.
 ///
-/// Errors: as for mlxrt_model_generate, for each prompt, BUSY (more prompts than may wait) included.
+/// Errors: as for mlxrt_model_generate, for each prompt, BUSY (other callers' requests
+/// fill the queue) included; there may be more prompts than max_queue.
 /// BAD_ARGUMENT without anything being generated or written: an invalid option, invalid UTF-8 in any
 /// prompt, `prompts` is NULL and `count` not 0, a struct_size of `results` that was not set or is another
 /// than the first. No prompts at all are answered at once.

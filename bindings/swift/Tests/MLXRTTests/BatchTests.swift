@@ -94,14 +94,12 @@ import Testing
         #expect(await status { _ = try closed.stats() } == .closed)
     }
 
-    @Test func tooManyWaiting() async throws {
+    @Test func moreThanMayWait() async throws {
         let model = try await Model.load(Demo.path, options: LoadOptions(maxConcurrent: 1, maxQueue: 1))
         defer { model.close() }
-        // The engine takes the requests of a batch in together: one has a place or waits, most are refused.
         let options = GenerateOptions { $0.maxTokens = 2 }
         let results = try await model.generateBatch(Array(repeating: prompts[0], count: 6), options: options)
-        let refused = results.filter { ($0.error as? MLXRTError)?.status == .busy }
-        #expect(results[0].error == nil && refused.count >= 1)
+        #expect(results.count == 6 && results.allSatisfy { $0.error == nil })
     }
 
     /// More answers at once than there are places: each waits for its turn on a thread of its own.
