@@ -48,3 +48,40 @@ impl Isa {
         found
     }
 }
+
+/// Makes a function of `$work`, which is generic over whether there is FMA and `#[inline(always)]`: compiled
+/// for every set of instructions, of which the caller names one.
+macro_rules! for_every_isa {
+    ($(#[$doc:meta])* fn $name:ident = $work:ident($($argument:ident: $type:ty),* $(,)?)) => {
+        $(#[$doc])*
+        fn $name(isa: $crate::kernels::isa::Isa, $($argument: $type),*) {
+            use $crate::kernels::isa::Isa;
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) {
+                $work::<true>($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512($($argument: $type),*) {
+                $work::<true>($($argument),*)
+            }
+            match isa {
+                // SAFETY: the processor has it.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 | Isa::Avx512Vnni => unsafe { avx512($($argument),*) },
+                // SAFETY: the processor has it.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { avx2($($argument),*) },
+                _ => $work::<{ cfg!(target_arch = "aarch64") }>($($argument),*),
+            }
+        }
+    };
+}
+pub(super) use for_every_isa;
+
+/// `a * b + c`, rounded once if the processor can.
+#[inline(always)]
+pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}

@@ -26,7 +26,7 @@ pub use head_linear::HeadLinear;
 pub use kv_cache::{CacheOptions, KvCache, KvMeta, KvShape};
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{LayerNorm, RmsNorm, rms_norm};
 pub use rope::{Rope, RopeScaling};
 pub use short_conv::ShortConv;
 pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};

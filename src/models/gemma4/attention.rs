@@ -5,7 +5,7 @@ use super::super::{Config, Dims};
 use super::{Args, Kind};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, ops};
-use crate::nn::{Batch, Cache, Linear, Masks, Module, RmsNorm, Rope, Weights};
+use crate::nn::{Batch, Cache, Linear, Masks, Module, RmsNorm, Rope, Weights, rms_norm};
 
 /// The keys and values that a layer attends to, and the position of its first query, of one sequence.
 pub(super) struct KeysAndValues {
@@ -103,7 +103,7 @@ impl Attention {
             None => keys.clone(),
         };
         let keys = heads_first(&own.k_norm.forward(&keys)?)?;
-        let values = heads_first(&ops::rms_norm(&values, None, own.eps)?)?;
+        let values = heads_first(&rms_norm(&values, None, own.eps)?)?;
         let new = batch.packing().split(2, [&keys, &values])?;
         let mut memory = batch.layer(self.source)?;
         let caches = memory.caches();
