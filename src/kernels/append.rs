@@ -116,9 +116,15 @@ mod tests {
     fn what_does_not_fit_is_an_error() {
         use_device(Device::Cpu).unwrap();
         let (buffer, new) = (counted(0.0, &[1, 2, 5, 3]), counted(0.0, &[1, 4, 6]));
-        for (rows, at) in
-            [(0..5, 0), (-1..2, 0), (0..4, 2), (0..1, -1), (0..1, 5), (0..1, i32::MAX), (i32::MIN..i32::MAX, 0)]
-        {
+        for (rows, at) in [
+            (0..5, 0),
+            (-1..2, 0),
+            (0..4, 2),
+            (0..1, -1),
+            (0..1, 5),
+            (0..1, i32::MAX),
+            (i32::MIN..i32::MAX, 0),
+        ] {
             let failed = append(&buffer, &new, rows.clone(), at).unwrap_err().to_string();
             assert!(failed.contains("cannot be put"), "{rows:?}, {at}: {failed}");
         }

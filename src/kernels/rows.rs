@@ -79,7 +79,11 @@ mod tests {
             let theirs = ops::dequantize(&case.w, Dtype::F32).unwrap();
             let theirs = ops::take(&theirs, &indices).unwrap();
             let narrow = |groups: &Array| {
-                if groups.dtype().is_float() { ops::astype(groups, Dtype::BF16).unwrap() } else { groups.clone() }
+                if groups.dtype().is_float() {
+                    ops::astype(groups, Dtype::BF16).unwrap()
+                } else {
+                    groups.clone()
+                }
             };
             let narrow = Quantized {
                 packed: case.w.packed.clone(),
