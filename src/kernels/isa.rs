@@ -1,4 +1,4 @@
-//! Which instructions this processor has.
+//! Which instructions this processor has, and what lets all of them compute alike.
 
 use std::sync::OnceLock;
 
@@ -84,4 +84,17 @@ pub(super) use for_every_isa;
 #[inline(always)]
 pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The sum of the lanes, a power of two of them, halves added to halves.
+#[inline(always)]
+pub(super) fn sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
 }

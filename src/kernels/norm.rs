@@ -1,6 +1,6 @@
 //! Normalisation of rows.
 
-use super::isa::{Isa, fma, for_every_isa};
+use super::isa::{Isa, fma, for_every_isa, sum};
 use super::strided::{Rows, vector};
 use super::threads::for_each_part;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ fn normalise_with<const FMA: bool>(
     out: &mut [f32],
 ) {
     let count = x.len() as f32;
-    let mean = if centred { sum(x) / count } else { 0.0 };
+    let mean = if centred { sum_of(x) / count } else { 0.0 };
     let scale = 1.0 / (sum_of_squares::<FMA>(x, mean) / count + eps).sqrt();
     let values = out.iter_mut().zip(x);
     match (weight, bias) {
@@ -78,7 +78,7 @@ fn normalise_with<const FMA: bool>(
 }
 
 #[inline(always)]
-fn sum(x: &[f32]) -> f32 {
+fn sum_of(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut sums = [0.0; LANES];
     for chunk in chunks {
@@ -89,7 +89,7 @@ fn sum(x: &[f32]) -> f32 {
     for (sum, x) in sums.iter_mut().zip(rest) {
         *sum += x;
     }
-    total(sums)
+    sum(sums)
 }
 
 /// Of `x - mean`.
@@ -106,20 +106,7 @@ fn sum_of_squares<const FMA: bool>(x: &[f32], mean: f32) -> f32 {
     for (sum, x) in sums.iter_mut().zip(rest) {
         *sum = fma::<FMA>(x - mean, x - mean, *sum);
     }
-    total(sums)
-}
-
-/// The sum of the lanes, halves added to halves.
-#[inline(always)]
-fn total(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+    sum(sums)
 }
 
 fn norm(
@@ -177,13 +164,13 @@ mod tests {
                     assert_eq!((ours.shape(), ours.dtype()), (shape, Dtype::F32));
                     let theirs = ops::rms_norm(&x, weight, 1e-5).unwrap();
                     let error = relative_error(&ours.to_vec_f32().unwrap(), &theirs.to_vec_f32().unwrap());
-                    assert!(error < 1e-6, "{shape:?}, {dtype}: {error}");
+                    assert!(error < 3e-6, "{shape:?}, {dtype}: {error}");
                 }
                 for bias in [None, Some(&bias)] {
                     let ours = layer_norm(&x, &weight, bias, 1e-5).unwrap().unwrap();
                     let theirs = ops::layer_norm(&x, &weight, bias, 1e-5).unwrap();
                     let error = relative_error(&ours.to_vec_f32().unwrap(), &theirs.to_vec_f32().unwrap());
-                    assert!(error < 1e-6, "{shape:?}, {dtype}: {error}");
+                    assert!(error < 3e-6, "{shape:?}, {dtype}: {error}");
                 }
             }
         }
@@ -200,11 +187,14 @@ mod tests {
                 let mean = if centred { exact.iter().sum::<f64>() / count } else { 0.0 };
                 let square = exact.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count + 1e-6;
                 let exact: Vec<f32> = exact.iter().map(|x| ((x - mean) / square.sqrt()) as f32).collect();
+                // A mean of 5 is rounded, too.
+                let tolerance = if centred { 1e-6 } else { 4e-7 };
                 let mut fused = None;
                 for isa in Isa::available() {
                     let mut out = vec![f32::NAN; columns];
                     normalise(isa, &x, None, None, centred, 1e-6, &mut out);
-                    let near = exact.iter().zip(&out).all(|(a, b)| (a - b).abs() < 2e-6);
+                    let near =
+                        exact.iter().zip(&out).all(|(a, b)| (a - b).abs() < tolerance * a.abs().max(1.0));
                     assert!(near, "{isa:?}, {columns}, {centred}");
                     if isa != Isa::Portable || cfg!(target_arch = "aarch64") {
                         assert!(*fused.get_or_insert_with(|| out.clone()) == out, "{isa:?}");

@@ -171,9 +171,9 @@ mod tests {
     fn turned(x: &[f32], position: i32, rotation: &Rotation, periods: &[f64]) -> Vec<f64> {
         let mut out: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
         let pairs = rotation.dims as usize / 2;
-        for pair in 0..pairs {
+        for (pair, period) in periods.iter().enumerate() {
             let (i, j) = if rotation.traditional { (2 * pair, 2 * pair + 1) } else { (pair, pair + pairs) };
-            let angle = f64::from(position) * f64::from(rotation.scale) / periods[pair];
+            let angle = f64::from(position) * f64::from(rotation.scale) / period;
             let (x, y) = (f64::from(x[i]), f64::from(x[j]));
             let gain = f64::from(rotation.gain);
             out[i] = gain * (x * angle.cos() - y * angle.sin());

@@ -6,7 +6,7 @@
 mod avx512;
 mod portable;
 
-use super::isa::Isa;
+use super::isa::{Isa, sum};
 use super::matrix::{Matrix, Values};
 use super::output::Output;
 use super::threads::{Tasks, with_scratch};
@@ -163,17 +163,4 @@ impl<'a> Job<'a> {
             _ => portable::block::<KIND, BITS>(self, row, count, scratch),
         }
     }
-}
-
-/// The sum of the lanes, halves added to halves.
-#[inline(always)]
-fn sum(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
