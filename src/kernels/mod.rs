@@ -1,5 +1,6 @@
-//! Operations that MLX's CPU backend is slow at, or needs many steps for, computed by code of our own. Each function returns
-//! `None` where MLX is to compute: on a GPU, on macOS, or for arrays that have no kernel here.
+//! Operations that MLX's CPU backend is slow at, or needs many steps for, computed by code of our own. Each
+//! function returns `None` where MLX is to compute: on a GPU, on macOS, or for arrays that have no kernel
+//! here.
 //!
 //! A row of a result depends on that row of the input alone, bit for bit, however many rows there are
 //! and whatever the number of threads: so a request gets the same tokens alone and in a batch.
@@ -54,7 +55,7 @@ thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether products on this thread are computed here.
+/// Whether this thread's operations are computed here.
 pub fn compute() -> Result<bool> {
     Ok(cfg!(not(target_os = "macos")) && thread_device()? == Device::Cpu)
 }
