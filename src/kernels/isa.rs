@@ -1,4 +1,4 @@
-//! Which instructions this processor has.
+//! Which instructions this processor has, and what lets all of them compute alike.
 
 use std::sync::OnceLock;
 
@@ -47,4 +47,54 @@ impl Isa {
         }
         found
     }
+}
+
+/// Makes a function of `$work`, which is generic over whether there is FMA and `#[inline(always)]`: compiled
+/// for every set of instructions, of which the caller names one.
+macro_rules! for_every_isa {
+    ($(#[$doc:meta])* fn $name:ident = $work:ident($($argument:ident: $type:ty),* $(,)?)) => {
+        $(#[$doc])*
+        fn $name(isa: $crate::kernels::isa::Isa, $($argument: $type),*) {
+            use $crate::kernels::isa::Isa;
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) {
+                $work::<true>($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512($($argument: $type),*) {
+                $work::<true>($($argument),*)
+            }
+            match isa {
+                // SAFETY: the processor has it.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 | Isa::Avx512Vnni => unsafe { avx512($($argument),*) },
+                // SAFETY: the processor has it.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { avx2($($argument),*) },
+                _ => $work::<{ cfg!(target_arch = "aarch64") }>($($argument),*),
+            }
+        }
+    };
+}
+pub(super) use for_every_isa;
+
+/// `a * b + c`, rounded once if the processor can.
+#[inline(always)]
+pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The sum of the lanes, a power of two of them, halves added to halves.
+#[inline(always)]
+pub(super) fn sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
 }

@@ -1,11 +1,17 @@
-//! Operations that MLX's CPU backend is slow at, computed by code of our own. Each function returns
-//! `None` where MLX is to compute: on a GPU, on macOS, or for arrays that have no kernel here.
+//! Operations that MLX's CPU backend is slow at, or needs many steps for, computed by code of our own. Each
+//! function returns `None` where MLX is to compute: on a GPU, on macOS, or for arrays that have no kernel
+//! here.
 //!
 //! A row of a result depends on that row of the input alone, bit for bit, however many rows there are
 //! and whatever the number of threads: so a request gets the same tokens alone and in a batch.
 
+mod activation;
+#[cfg(not(target_os = "macos"))]
+mod append;
 #[cfg(not(target_os = "macos"))]
 mod float;
+#[cfg(not(target_os = "macos"))]
+mod gate;
 #[cfg(not(target_os = "macos"))]
 mod integer;
 #[cfg(not(target_os = "macos"))]
@@ -13,18 +19,35 @@ mod isa;
 #[cfg(not(target_os = "macos"))]
 mod matrix;
 #[cfg(not(target_os = "macos"))]
+mod norm;
+#[cfg(not(target_os = "macos"))]
 mod output;
 #[cfg(not(target_os = "macos"))]
 mod product;
 #[cfg(not(target_os = "macos"))]
+mod rope;
+#[cfg(not(target_os = "macos"))]
+mod rows;
+#[cfg(not(target_os = "macos"))]
 mod stack;
+#[cfg(not(target_os = "macos"))]
+mod strided;
 #[cfg(all(test, not(target_os = "macos")))]
 mod tests;
 #[cfg(not(target_os = "macos"))]
 pub mod threads;
 
+pub use activation::Activation;
+#[cfg(not(target_os = "macos"))]
+pub use {
+    append::append,
+    gate::{gated, gated_halves},
+    norm::{layer_norm, rms_norm},
+    rope::rope,
+};
+
 use crate::error::Result;
-use crate::mlx::ops::Quantized;
+use crate::mlx::ops::{Quantized, RopeFrequencies};
 use crate::mlx::{Array, Device, thread_device};
 use std::cell::Cell;
 
@@ -47,15 +70,12 @@ pub struct Scores {
 pub fn attention(_: &Array, _: &[Sequence], _: Scores, _: Option<&Array>) -> Result<Option<Array>> {
     Ok(None)
 }
-pub fn append(_: &Array, _: &Array, _: std::ops::Range<i32>, _: i32) -> Result<Option<Array>> {
-    Ok(None)
-}
 // END STUBS
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether products on this thread are computed here.
+/// Whether this thread's operations are computed here.
 pub fn compute() -> Result<bool> {
     Ok(cfg!(not(target_os = "macos")) && thread_device()? == Device::Cpu)
 }
@@ -127,9 +147,41 @@ pub fn gather_quantized_matmul(x: &Array, w: &Quantized, indices: &Array) -> Res
     product(x, product::Weight::Quantized(w), Some(indices), None)
 }
 
+/// The rows of `w` `[rows, columns]` with the given indices, int32 or uint32 `[..]`, in float32:
+/// `[.., columns]`. An index that is no row's is an error when the result is evaluated.
+#[cfg(not(target_os = "macos"))]
+pub fn rows(w: &Array, indices: &Array) -> Result<Option<Array>> {
+    rows::rows(product::Weight::Dense(w), indices)
+}
+
+/// As [`rows`].
+#[cfg(not(target_os = "macos"))]
+pub fn quantized_rows(w: &Quantized, indices: &Array) -> Result<Option<Array>> {
+    rows::rows(product::Weight::Quantized(w), indices)
+}
+
+/// What [`rope`] does to each head: its first `dims` dimensions turn, by angles of `position * scale` over
+/// each pair's period, and are multiplied with `gain`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Width of a head.
+    pub head_dim: i32,
+    /// How many dimensions turn, an even number.
+    pub dims: i32,
+    /// Whether neighbours are pairs; otherwise dimension i goes with `i + dims / 2`.
+    pub traditional: bool,
+    /// Each pair's period.
+    pub frequencies: &'a RopeFrequencies,
+    /// Multiplies positions.
+    pub scale: f32,
+    /// Multiplies the turning dimensions.
+    pub gain: f32,
+}
+
 #[cfg(target_os = "macos")]
 mod mlxs {
     use super::*;
+    use std::ops::Range;
 
     /// MLX computes on macOS.
     pub fn matmul(_: &Array, _: &Array, _: Option<&Array>) -> Result<Option<Array>> {
@@ -148,6 +200,46 @@ mod mlxs {
 
     /// MLX computes on macOS.
     pub fn gather_quantized_matmul(_: &Array, _: &Quantized, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn rows(_: &Array, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn quantized_rows(_: &Quantized, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn rms_norm(_: &Array, _: Option<&Array>, _: f32) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn layer_norm(_: &Array, _: &Array, _: Option<&Array>, _: f32) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn gated(_: Activation, _: &Array, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn gated_halves(_: Activation, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn rope(_: &Array, _: &Array, _: &Rotation) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn append(_: &Array, _: &Array, _: Range<i32>, _: i32) -> Result<Option<Array>> {
         Ok(None)
     }
 }

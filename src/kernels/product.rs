@@ -17,6 +17,30 @@ pub(super) enum Weight<'a> {
     Quantized(&'a Quantized),
 }
 
+impl<'a> Weight<'a> {
+    /// The layout of each matrix and the arrays that [`Layout::read`] reads; `None` if there are no kernels
+    /// for it.
+    pub fn parts(self) -> Option<(Layout, Vec<&'a Array>)> {
+        let (first, quantization, parts) = match self {
+            Weight::Dense(w) => (w, None, vec![w]),
+            Weight::Quantized(w) => {
+                let parts = [&w.packed, &w.scales].into_iter().chain(&w.biases);
+                (&w.packed, Some(w.quantization), parts.collect())
+            }
+        };
+        let &[.., rows, columns] = first.shape() else { return None };
+        let (columns, supported) = match quantization {
+            None => (columns, first.dtype().is_float()),
+            Some(quantization) => {
+                let all = columns / quantization.bits * 32;
+                (all, columns % quantization.bits == 0 && quantization.divides(all))
+            }
+        };
+        let layout = Layout { quantization, rows: rows as usize, columns: columns as usize };
+        (supported && first.size() > 0).then_some((layout, parts))
+    }
+}
+
 struct Product {
     exact: bool,
     layout: Layout,
@@ -101,24 +125,13 @@ pub(super) fn product(
     bias: Option<&Array>,
     exact: bool,
 ) -> Result<Option<Array>> {
-    let first = match w {
-        Weight::Dense(w) => w,
-        Weight::Quantized(w) => &w.packed,
-    };
+    let Some((layout, parts)) = w.parts() else { return Ok(None) };
+    let Some((&columns, outer)) = x.shape().split_last() else { return Ok(None) };
     let axes = if indices.is_some() { 3 } else { 2 };
-    let columns = x.shape().last().copied().unwrap_or(0);
-    let supported = first.shape().len() == axes
-        && first.size() > 0
-        && columns > 0
-        && x.dtype().is_float()
-        && match w {
-            Weight::Dense(w) => w.dtype().is_float() && w.dim(-1) == columns,
-            Weight::Quantized(w) => w.quantization.divides(columns),
-        };
-    if !supported {
+    if parts[0].shape().len() != axes || columns as usize != layout.columns || !x.dtype().is_float() {
         return Ok(None);
     }
-    let rows = first.dim(-2);
+    let rows = layout.rows as i32;
     let convert = |array: &Array, dtype: Dtype| {
         if array.dtype() == dtype { Ok(array.clone()) } else { ops::astype(array, dtype) }
     };
@@ -126,25 +139,11 @@ pub(super) fn product(
     let indices = indices.map(|indices| convert(indices, Dtype::U32)).transpose()?;
     let mut inputs = vec![&floats];
     inputs.extend(&indices);
-    let quantization = match w {
-        Weight::Dense(w) => {
-            inputs.push(w);
-            None
-        }
-        Weight::Quantized(w) => {
-            inputs.extend([&w.packed, &w.scales]);
-            inputs.extend(&w.biases);
-            Some(w.quantization)
-        }
-    };
-    let layout = Layout { quantization, rows: rows as usize, columns: columns as usize };
+    inputs.extend(parts);
     let kernel = Product { exact, layout };
     let y = match &indices {
         Some(indices) => primitive(Gather(kernel), &inputs, &[indices.shape(), &[1, rows]].concat())?,
-        None => {
-            let (_, outer) = x.shape().split_last().expect("it has columns");
-            primitive(kernel, &inputs, &[outer, &[rows]].concat())?
-        }
+        None => primitive(kernel, &inputs, &[outer, &[rows]].concat())?,
     };
     let y = match bias {
         Some(bias) => ops::add(&y, &convert(bias, Dtype::F32)?)?,

@@ -91,7 +91,7 @@ impl<'a> Stack<'a> {
 }
 
 /// Reads floats in the type that they are stored in.
-fn floats<'a>(input: &Input<'a>) -> Result<Floats<'a>> {
+pub(super) fn floats<'a>(input: &Input<'a>) -> Result<Floats<'a>> {
     match input.dtype() {
         Dtype::F16 => input.values().map(Floats::F16),
         Dtype::BF16 => input.values().map(Floats::BF16),

@@ -22,8 +22,8 @@ fn integer_product(isa: Isa, w: &Packed, x: &[f32], y: &mut [f32]) {
 
 /// A random matrix, its scales rounded to bfloat16, and `m` rows for it.
 #[derive(Clone)]
-struct Case {
-    w: Quantized,
+pub(super) struct Case {
+    pub w: Quantized,
     x: Vec<f32>,
     rows: usize,
     columns: usize,
@@ -34,12 +34,12 @@ fn round(a: &Array) -> Array {
     ops::astype(&ops::astype(a, Dtype::BF16).unwrap(), Dtype::F32).unwrap()
 }
 
-fn normal(rng: &mut Pcg64) -> f32 {
+pub(super) fn normal(rng: &mut Pcg64) -> f32 {
     (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0
 }
 
 impl Case {
-    fn new(rng: &mut Pcg64, [m, rows, columns]: [usize; 3], quantization: Quantization) -> Self {
+    pub fn new(rng: &mut Pcg64, [m, rows, columns]: [usize; 3], quantization: Quantization) -> Self {
         let values: Vec<f32> = (0..rows * columns).map(|_| 0.02 * normal(rng)).collect();
         let values = Array::from_f32(&values, &[rows as i32, columns as i32]).unwrap();
         let mut w = ops::quantize(&values, quantization).unwrap();
@@ -99,7 +99,7 @@ impl Case {
     }
 }
 
-fn relative_error(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn relative_error(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let difference = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     difference / b.iter().map(|b| b.abs()).fold(0.0, f32::max)
@@ -118,14 +118,14 @@ fn cases(rng: &mut Pcg64, quantizations: impl Iterator<Item = Quantization>) -> 
     cases
 }
 
-fn affine() -> impl Iterator<Item = Quantization> {
+pub(super) fn affine() -> impl Iterator<Item = Quantization> {
     let bits = [2, 3, 4, 5, 6, 8].into_iter();
     bits.flat_map(|bits| {
         [32, 64, 128].map(|group| Quantization::new(QuantMode::Affine, group, bits).unwrap())
     })
 }
 
-fn floats() -> impl Iterator<Item = Quantization> {
+pub(super) fn floats() -> impl Iterator<Item = Quantization> {
     [(QuantMode::Mxfp4, 32, 4), (QuantMode::Mxfp8, 32, 8), (QuantMode::Nvfp4, 16, 4)]
         .map(|(mode, group, bits)| Quantization::new(mode, group, bits).unwrap())
         .into_iter()

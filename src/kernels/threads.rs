@@ -70,6 +70,24 @@ pub(super) fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
     }
 }
 
+/// Runs `work` with parts of the output and the index of each part's first row, of `columns` elements: all of
+/// it on this thread unless it is large.
+pub(super) fn for_each_part(output: &mut [f32], columns: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    // Waking threads takes as long as computing so many elements.
+    if output.len() < 64 << 10 || columns == 0 {
+        return work(0, output);
+    }
+    let rows = ((16 << 10) / columns).max(1);
+    let count = output.len().div_ceil(rows * columns);
+    let parts = Mutex::new(output.chunks_mut(rows * columns).enumerate());
+    for_each(count, |_| {
+        let next = parts.lock().next();
+        if let Some((index, part)) = next {
+            work(index * rows, part);
+        }
+    });
+}
+
 /// Parts of a product, which threads take one by one.
 pub(super) struct Tasks<'a> {
     count: usize,
@@ -177,6 +195,20 @@ mod tests {
             .collect();
         run_all(&products);
         assert!(done.iter().flatten().all(|count| count.load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn every_part_knows_its_row() {
+        for (rows, columns) in [(3, 5), (1000, 77), (1, 100_000), (3, 100_000)] {
+            let mut output = vec![f32::NAN; rows * columns];
+            for_each_part(&mut output, columns, |first, part| {
+                for (row, part) in part.chunks_exact_mut(columns).enumerate() {
+                    part.fill((first + row) as f32);
+                }
+            });
+            let row_of = |(i, x): (usize, &f32)| *x == (i / columns) as f32;
+            assert!(output.iter().enumerate().all(row_of), "{rows} x {columns}");
+        }
     }
 
     #[test]

@@ -148,7 +148,7 @@ class RustPrimitive : public UnaryPrimitive {
         if (!taken) {
           Input& source = (*sources)[kernel.in_place];
           char* to = static_cast<char*>(output.data);
-          if (source.elements * source.item == output.size) {
+          if (source.strides == row_by_row(source.shape)) {
             std::memcpy(to, old.data, output.size);
           } else {
             source.gather(source.data, 0, to);

@@ -47,6 +47,10 @@ unsafe impl Element for u32 {
     const DTYPE: Dtype = Dtype::U32;
 }
 // SAFETY: as above.
+unsafe impl Element for i32 {
+    const DTYPE: Dtype = Dtype::I32;
+}
+// SAFETY: as above.
 unsafe impl Element for u8 {
     const DTYPE: Dtype = Dtype::U8;
 }

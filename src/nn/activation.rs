@@ -1,22 +1,10 @@
 //! Activation functions.
 
 use crate::error::Result;
+use crate::kernels;
 use crate::mlx::{Array, Dtype, ops};
 
-/// An elementwise non-linearity.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// GELU by its tanh approximation (Hendrycks and Gimpel 2016).
-    GeluTanh,
-    /// gpt-oss's: `g * sigmoid(1.702 * g)` with `g = min(x, 7)`. What it gates is clipped too, to
-    /// between -7 and 7, and increased by 1.
-    ClippedSwish,
-}
-
-/// Where [`Activation::ClippedSwish`] clips.
-const CLIP: f32 = 7.0;
+pub use kernels::Activation;
 
 impl Activation {
     /// Applies the function; the result has x's type.
@@ -25,20 +13,32 @@ impl Activation {
             Activation::Silu => ops::multiply(x, &ops::sigmoid(x)?),
             Activation::GeluTanh => gelu_tanh(x),
             Activation::ClippedSwish => {
-                let x = ops::minimum(x, &ops::constant(CLIP, x)?)?;
-                ops::multiply(&x, &ops::sigmoid(&ops::scale(&x, 1.702)?)?)
+                let x = ops::minimum(x, &ops::constant(Self::CLIP, x)?)?;
+                ops::multiply(&x, &ops::sigmoid(&ops::scale(&x, Self::SLOPE)?)?)
             }
         }
     }
 
     /// `activation(gate) * up`, what gated blocks compute.
     pub fn gated(self, gate: &Array, up: &Array) -> Result<Array> {
+        if let Some(gated) = kernels::gated(self, gate, up)? {
+            return Ok(gated);
+        }
         let gate = self.apply(gate)?;
         if self != Activation::ClippedSwish {
             return ops::multiply(&gate, up);
         }
-        let clipped = ops::clip(up, &ops::constant(-CLIP, up)?, &ops::constant(CLIP, up)?)?;
+        let clipped = ops::clip(up, &ops::constant(-Self::CLIP, up)?, &ops::constant(Self::CLIP, up)?)?;
         ops::multiply(&ops::add(&clipped, &ops::constant(1.0, up)?)?, &gate)
+    }
+
+    /// The same of rows that hold gate and up beside each other, `[.., 2 * hidden]` to `[.., hidden]`.
+    pub fn gated_halves(self, both: &Array) -> Result<Array> {
+        if let Some(gated) = kernels::gated_halves(self, both)? {
+            return Ok(gated);
+        }
+        let parts = ops::split(both, &[both.dim(-1) / 2], -1)?;
+        self.gated(&parts[0], &parts[1])
     }
 }
 

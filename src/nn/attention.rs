@@ -1,6 +1,6 @@
 //! Grouped-query attention (Ainslie et al. 2023) with rotary positions and a cache.
 
-use super::{Cache, Linear, Memory, Module, Packing, RmsNorm, Rope, Scores, Weights};
+use super::{Cache, Linear, Memory, Module, Packing, Recall, RmsNorm, Rope, Scores, Weights};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
 
@@ -91,7 +91,7 @@ pub struct QueryGain {
 }
 
 impl QueryGain {
-    /// `q` `[1, tokens, heads, head_dim]`.
+    /// `q` `[1, tokens, heads * head_dim]`.
     fn apply(self, q: Array, packing: &Packing) -> Result<Array> {
         let sequences = packing.offsets().iter().zip(packing.lengths());
         let positions: Vec<i32> = sequences.flat_map(|(&offset, &length)| offset..offset + length).collect();
@@ -100,7 +100,7 @@ impl QueryGain {
         }
         let gain = |&position: &i32| 1.0 + self.strength * (position as f32 / self.context).floor().ln_1p();
         let gains: Vec<f32> = positions.iter().map(gain).collect();
-        let gains = Array::from_f32(&gains, &[1, q.dim(1), 1, 1])?;
+        let gains = Array::from_f32(&gains, &[1, q.dim(1), 1])?;
         ops::multiply(&q, &ops::astype(&gains, q.dtype())?)
     }
 }
@@ -162,9 +162,9 @@ impl Attention {
     /// Attends from the new positions of `x` to those in its sequence's cache and to each other, and adds
     /// the new ones to the cache.
     pub fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
-        let (batch, length) = (x.dim(0), x.dim(1));
         let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
-        let split = |y: &Array, heads: i32| ops::reshape(y, &[batch, length, heads, head_dim]);
+        let split = |y: &Array| ops::reshape(y, &[1, y.dim(1), y.dim(2) / head_dim, head_dim]);
+        let join = |y: &Array| ops::flatten(y, 2, 3);
 
         let (mut q, mut k, v) = self.project(x)?;
         if let (Some((q_norm, k_norm)), QkNorms::Whole(_)) = (&self.norms, self.spec.norms) {
@@ -172,39 +172,39 @@ impl Attention {
         }
         let mut gate = None;
         if self.spec.output_gate {
-            let both = ops::reshape(&q, &[batch, length, heads, 2 * head_dim])?;
-            q = ops::slice(&both, 3, 0, head_dim)?;
-            gate = Some(ops::slice(&both, 3, head_dim, 2 * head_dim)?);
+            let both = ops::reshape(&q, &[1, q.dim(1), heads, 2 * head_dim])?;
+            q = join(&ops::slice(&both, 3, 0, head_dim)?)?;
+            gate = Some(join(&ops::slice(&both, 3, head_dim, 2 * head_dim)?)?);
         }
-        (q, k) = (split(&q, heads)?, split(&k, kv_heads)?);
         if let (Some((q_norm, k_norm)), QkNorms::PerHead(_) | QkNorms::PerHeadOffset(_)) =
             (&self.norms, self.spec.norms)
         {
-            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+            (q, k) = (join(&q_norm.forward(&split(&q)?)?)?, join(&k_norm.forward(&split(&k)?)?)?);
         }
         if let Some(rope) = &self.spec.rope {
-            (q, k) = (rope.turn(&q, memory.packing())?, rope.turn(&k, memory.packing())?);
+            let packing = memory.packing();
+            (q, k) = (rope.turn(&q, head_dim, packing)?, rope.turn(&k, head_dim, packing)?);
         }
         if let Some(gain) = self.spec.query_gain {
             q = gain.apply(q, memory.packing())?;
         }
-        let mut attended = self.attend(q, &k, &split(&v, kv_heads)?, memory)?;
+        let recall = memory.remember(&k, &v, kv_heads)?;
+        let mut attended = self.attend(q, &recall, memory)?;
         if let Some(gate) = gate {
             attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
         }
-        self.output.forward(&ops::reshape(&attended, &[batch, length, heads * head_dim])?)
+        self.output.forward(&attended)
     }
 
-    /// What the new queries read, all `[1, tokens, heads, head_dim]`.
-    fn attend(&self, mut q: Array, k: &Array, v: &Array, memory: &mut Memory) -> Result<Array> {
-        let AttentionSpec { scale, window, softcap, .. } = self.spec;
-        let recall = memory.remember(k, v)?;
+    /// What the new queries read, both `[1, tokens, heads * head_dim]`.
+    fn attend(&self, mut q: Array, recall: &Recall, memory: &Memory) -> Result<Array> {
+        let AttentionSpec { heads, scale, window, softcap, .. } = self.spec;
         let dtype = q.dtype();
         let widen = self.spec.widen_f16 && dtype == Dtype::F16;
         if widen {
             q = ops::astype(&q, Dtype::F32)?;
         }
-        let scores = Scores { scale, window, softcap, sinks: self.sinks.as_ref() };
+        let scores = Scores { heads, scale, window, softcap, sinks: self.sinks.as_ref() };
         let attended = recall.attend(&q, memory.packing(), &scores)?;
         if widen { ops::astype(&attended, dtype) } else { Ok(attended) }
     }

@@ -153,8 +153,8 @@ impl Memory<'_> {
     }
 
     /// Adds the new positions to each sequence's keys and values, and gives all of them: `keys` and `values`
-    /// `[1, tokens, kv_heads, dim]`, keys turned to their positions.
-    pub fn remember(&mut self, keys: &Array, values: &Array) -> Result<Recall> {
-        Recall::new(self.packing, self.plans, &mut self.caches, keys, values)
+    /// `[1, tokens, kv_heads * dim]`, keys turned to their positions.
+    pub fn remember(&mut self, keys: &Array, values: &Array, kv_heads: i32) -> Result<Recall> {
+        Recall::new(self.packing, self.plans, &mut self.caches, [keys, values], kv_heads)
     }
 }

@@ -49,6 +49,14 @@ impl Matrix {
 
     /// The rows with the given indices.
     fn rows(&self, indices: &Array) -> Result<Array> {
+        let ours = match self {
+            Matrix::Dense { weight, dtype: Dtype::F32 } => kernels::rows(weight, indices)?,
+            Matrix::Quantized { weight, dtype: Dtype::F32 } => kernels::quantized_rows(weight, indices)?,
+            _ => None,
+        };
+        if let Some(rows) = ours {
+            return Ok(rows);
+        }
         match self {
             Matrix::Dense { weight, dtype } => {
                 let rows = ops::take(weight, indices)?;

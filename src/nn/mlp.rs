@@ -2,7 +2,7 @@
 
 use super::{Activation, Linear, Module, Weights};
 use crate::error::Result;
-use crate::mlx::{Array, ops};
+use crate::mlx::Array;
 
 /// The maps to gate and up.
 #[derive(Debug)]
@@ -51,14 +51,10 @@ impl Mlp {
 
 impl Module for Mlp {
     fn forward(&self, x: &Array) -> Result<Array> {
-        let (gate, up) = match &self.gate_up {
-            GateUp::Separate(gate, up) => (gate.forward(x)?, up.forward(x)?),
-            GateUp::Fused(both) => {
-                let both = both.forward(x)?;
-                let hidden = both.dim(-1) / 2;
-                (ops::slice(&both, 2, 0, hidden)?, ops::slice(&both, 2, hidden, 2 * hidden)?)
-            }
+        let gated = match &self.gate_up {
+            GateUp::Separate(gate, up) => self.activation.gated(&gate.forward(x)?, &up.forward(x)?)?,
+            GateUp::Fused(both) => self.activation.gated_halves(&both.forward(x)?)?,
         };
-        self.down.forward(&self.activation.gated(&gate, &up)?)
+        self.down.forward(&gated)
     }
 }

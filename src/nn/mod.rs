@@ -27,7 +27,7 @@ pub use head_linear::HeadLinear;
 pub use kv_cache::{CacheOptions, KvCache, KvMeta, KvShape, New, Plans};
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{LayerNorm, RmsNorm, rms_norm};
 pub use recall::{Recall, Scores};
 pub use rope::{Rope, RopeScaling};
 pub use short_conv::ShortConv;

@@ -2,7 +2,16 @@
 
 use super::{Module, Weights};
 use crate::error::Result;
+use crate::kernels;
 use crate::mlx::{Array, ops};
+
+/// `x / rms(x) * weight` over the last axis, with `eps` added to the mean square.
+pub fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Result<Array> {
+    match kernels::rms_norm(x, weight, eps)? {
+        Some(y) => Ok(y),
+        None => ops::rms_norm(x, weight, eps),
+    }
+}
 
 /// `x / rms(x) * weight` (Zhang and Sennrich 2019).
 #[derive(Debug)]
@@ -28,7 +37,7 @@ impl RmsNorm {
 
 impl Module for RmsNorm {
     fn forward(&self, x: &Array) -> Result<Array> {
-        ops::rms_norm(x, Some(&self.weight), self.eps)
+        rms_norm(x, Some(&self.weight), self.eps)
     }
 }
 
@@ -51,6 +60,10 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Array) -> Result<Array> {
-        ops::layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
+        let bias = self.bias.as_ref();
+        match kernels::layer_norm(x, &self.weight, bias, self.eps)? {
+            Some(y) => Ok(y),
+            None => ops::layer_norm(x, &self.weight, bias, self.eps),
+        }
     }
 }

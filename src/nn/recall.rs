@@ -10,6 +10,8 @@ use std::ops::Range;
 /// How scores come about.
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {
+    /// Heads of the queries: a multiple of those of keys and values.
+    pub heads: i32,
     /// Their factor.
     pub scale: f32,
     /// The most positions that a query attends to; `None`: all.
@@ -41,8 +43,8 @@ impl Recall {
         packing: &Packing,
         plans: &mut Plans,
         caches: &mut [&mut Cache],
-        keys: &Array,
-        values: &Array,
+        [keys, values]: [&Array; 2],
+        kv_heads: i32,
     ) -> Result<Self> {
         let mut caches = caches.iter_mut().map(|cache| cache.kv()).collect::<Result<Vec<_>>>()?;
         let kernels = keys.dtype() == Dtype::F32 && kernels::compute()?;
@@ -53,13 +55,13 @@ impl Recall {
             caches => {
                 let first = |array: &Array| {
                     let first = ops::slice(array, 1, 0, single as i32)?;
-                    ops::reshape(&first, &[single as i32, array.dim(2), 1, array.dim(3)])
+                    ops::reshape(&first, &[single as i32, kv_heads, 1, -1])
                 };
                 Some(KvCache::update_together(caches, &first(keys)?, &first(values)?, plans)?)
             }
         };
         for (cache, rows) in others.iter_mut().zip(packing.ranges().skip(single)) {
-            cache.add(New::Rows { keys, values, rows })?;
+            cache.add(New::Rows { keys, values, heads: kv_heads, rows })?;
         }
         if kernels {
             return others
@@ -72,7 +74,7 @@ impl Recall {
         Ok(Recall::Whole { together, each })
     }
 
-    /// What the queries `[1, tokens, heads, dim]` read: `[1, tokens, heads, value_dim]`.
+    /// What the queries `[1, tokens, heads * dim]` read: `[1, tokens, heads * value_dim]`.
     pub fn attend(&self, q: &Array, packing: &Packing, scores: &Scores) -> Result<Array> {
         match self {
             Recall::Lying(sequences) => {
@@ -84,10 +86,11 @@ impl Recall {
             }
             Recall::Whole { together: None, each } => attend_each(q, each, packing, 0, scores, vec![]),
             Recall::Whole { together: Some((keys, values, mask)), each } => {
-                let (sequences, heads, dim) = (keys.dim(0), q.dim(2), q.dim(3));
-                let first = ops::reshape(&ops::slice(q, 1, 0, sequences)?, &[sequences, heads, 1, dim])?;
+                let sequences = keys.dim(0);
+                let first = ops::slice(q, 1, 0, sequences)?;
+                let first = ops::reshape(&first, &[sequences, scores.heads, 1, -1])?;
                 let attended = attend(&first, keys, values, mask, scores)?;
-                let attended = ops::reshape(&attended, &[1, sequences, heads, values.dim(3)])?;
+                let attended = ops::reshape(&attended, &[1, sequences, -1])?;
                 attend_each(q, each, packing, sequences as usize, scores, vec![attended])
             }
         }
@@ -142,8 +145,10 @@ fn attend_each(
     let swap = |array: &Array| ops::transpose(array, &[0, 2, 1, 3]);
     let sequences = packing.ranges().zip(packing.masks()).skip(first).zip(memories);
     for ((Range { start, end }, masks), (keys, values)) in sequences {
-        let q = swap(&ops::slice(q, 1, start, end)?)?;
-        attended.push(swap(&attend(&q, keys, values, masks.of(scores.window)?, scores)?)?);
+        let q = ops::slice(q, 1, start, end)?;
+        let q = swap(&ops::reshape(&q, &[1, end - start, scores.heads, -1])?)?;
+        let read = swap(&attend(&q, keys, values, masks.of(scores.window)?, scores)?)?;
+        attended.push(ops::reshape(&read, &[1, end - start, -1])?);
     }
     match &attended[..] {
         [only] => Ok(only.clone()),

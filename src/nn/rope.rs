@@ -2,6 +2,7 @@
 
 use super::Packing;
 use crate::error::{Error, Result};
+use crate::kernels::{self, Rotation};
 use crate::mlx::Array;
 use crate::mlx::ops::{self, RopeFrequencies};
 use serde::Deserialize;
@@ -171,34 +172,43 @@ impl Rope {
         }
     }
 
-    /// Rotates `x` `[1, tokens, heads, head_dim]` for every token's position.
-    pub fn turn(&self, x: &Array, packing: &Packing) -> Result<Array> {
+    /// Rotates `x` `[1, tokens, heads * head_dim]` for every token's position.
+    pub fn turn(&self, x: &Array, head_dim: i32, packing: &Packing) -> Result<Array> {
+        if self.dynamic.is_none() {
+            let rotation = Rotation {
+                head_dim,
+                dims: self.dims,
+                traditional: self.traditional,
+                frequencies: &self.frequencies,
+                scale: self.scale,
+                gain: self.gain,
+            };
+            if let Some(turned) = kernels::rope(x, packing.positions(), &rotation)? {
+                return Ok(turned);
+            }
+        }
+        let (tokens, columns) = (x.dim(1), x.dim(2));
         let swap = |x: &Array| ops::transpose(x, &[0, 2, 1, 3]);
+        let together = |x: &Array, offset: i32| {
+            let heads = ops::reshape(x, &[1, x.dim(1), columns / head_dim, head_dim])?;
+            ops::reshape(&swap(&self.forward(&swap(&heads)?, offset)?)?, &[1, x.dim(1), columns])
+        };
         if let [offset] = packing.offsets() {
-            return swap(&self.forward(&swap(x)?, *offset)?);
+            return together(x, *offset);
         }
         if self.dynamic.is_some() {
             // Every sequence has a base of its own.
             let pieces = packing.split(1, [x])?.into_iter().zip(packing.offsets());
-            let turned = pieces.map(|([x], offset)| swap(&self.forward(&swap(&x)?, *offset)?));
+            let turned = pieces.map(|([x], offset)| together(&x, *offset));
             return packing.join(1, turned.collect::<Result<_>>()?);
         }
-        let gained = if self.gain == 1.0 { None } else { Some(self.multiply_turning(x)?) };
-        let x = gained.as_ref().unwrap_or(x);
         // To MLX each token is a sequence.
-        let &[_, tokens, heads, dim] = x.shape() else {
-            return Err(Error::Internal(format!("tokens to rotate are {x:?}")));
-        };
-        let rows = ops::reshape(x, &[tokens, heads, 1, dim])?;
-        let turned = ops::rope_each(
-            &rows,
-            self.dims,
-            self.traditional,
-            &self.frequencies,
-            self.scale,
-            packing.positions(),
-        )?;
-        ops::reshape(&turned, &[1, tokens, heads, dim])
+        let rows = ops::reshape(x, &[tokens, columns / head_dim, 1, head_dim])?;
+        let gained = if self.gain == 1.0 { rows } else { self.multiply_turning(&rows)? };
+        let positions = packing.positions();
+        let (dims, frequencies) = (self.dims, &self.frequencies);
+        let turned = ops::rope_each(&gained, dims, self.traditional, frequencies, self.scale, positions)?;
+        ops::reshape(&turned, &[1, tokens, columns])
     }
 
     /// Rotates `x` (`[batch, heads, length, head_dim]`) for positions `offset..offset + length`.

@@ -6,7 +6,7 @@
 mod avx512;
 mod portable;
 
-use super::isa::Isa;
+use super::isa::{Isa, sum};
 use super::matrix::{Matrix, Values};
 use super::output::Output;
 use super::threads::{Tasks, with_scratch};
@@ -63,6 +63,40 @@ const E4M3: u8 = 2;
 /// In place of a quantised matrix's bits: a dense one.
 const DENSE: usize = 0;
 
+/// An expression with the kind and the bits of a packed matrix's values as constants.
+macro_rules! for_format {
+    ($w:expr, |$kind:ident, $bits:ident| $result:expr) => {
+        match ($w.values, $w.bits) {
+            (Values::Mxfp4 { .. } | Values::Nvfp4 { .. }, _) => for_format!(@E2M1, 4, $kind, $bits, $result),
+            (Values::Mxfp8 { .. }, _) => for_format!(@E4M3, 8, $kind, $bits, $result),
+            (_, 2) => for_format!(@INTEGERS, 2, $kind, $bits, $result),
+            (_, 3) => for_format!(@INTEGERS, 3, $kind, $bits, $result),
+            (_, 4) => for_format!(@INTEGERS, 4, $kind, $bits, $result),
+            (_, 5) => for_format!(@INTEGERS, 5, $kind, $bits, $result),
+            (_, 6) => for_format!(@INTEGERS, 6, $kind, $bits, $result),
+            _ => for_format!(@INTEGERS, 8, $kind, $bits, $result),
+        }
+    };
+    (@$values:ident, $count:literal, $kind:ident, $bits:ident, $result:expr) => {{
+        const $kind: u8 = $values;
+        const $bits: usize = $count;
+        $result
+    }};
+}
+
+/// Writes row `row` of `w` to `out`, rounded as MLX does: an integer's product first, then the sum.
+pub(super) fn unpack(w: &Matrix, row: usize, out: &mut [f32]) {
+    match w {
+        Matrix::Dense(w) => w.values.read(row * w.columns, out),
+        Matrix::Packed(w) => with_scratch(2 * w.columns / w.span(), 0, |room, _| {
+            let order = std::array::from_fn(|i| i);
+            for_format!(w, |KIND, BITS| portable::unpack_packed::<KIND, BITS, false>(
+                w, row, &order, room, out
+            ))
+        }),
+    }
+}
+
 struct Job<'a> {
     w: Matrix<'a>,
     rows: usize,
@@ -104,18 +138,9 @@ impl<'a> Job<'a> {
     fn block(&self, isa: Isa, row: usize, count: usize, scratch: &mut [f32]) {
         match self.w {
             Matrix::Dense(_) => self.block_of::<INTEGERS, DENSE>(isa, row, count, scratch),
-            Matrix::Packed(w) => match (w.values, w.bits) {
-                (Values::Mxfp4 { .. } | Values::Nvfp4 { .. }, _) => {
-                    self.block_of::<E2M1, 4>(isa, row, count, scratch)
-                }
-                (Values::Mxfp8 { .. }, _) => self.block_of::<E4M3, 8>(isa, row, count, scratch),
-                (_, 2) => self.block_of::<INTEGERS, 2>(isa, row, count, scratch),
-                (_, 3) => self.block_of::<INTEGERS, 3>(isa, row, count, scratch),
-                (_, 4) => self.block_of::<INTEGERS, 4>(isa, row, count, scratch),
-                (_, 5) => self.block_of::<INTEGERS, 5>(isa, row, count, scratch),
-                (_, 6) => self.block_of::<INTEGERS, 6>(isa, row, count, scratch),
-                _ => self.block_of::<INTEGERS, 8>(isa, row, count, scratch),
-            },
+            Matrix::Packed(w) => {
+                for_format!(w, |KIND, BITS| self.block_of::<KIND, BITS>(isa, row, count, scratch))
+            }
         }
     }
 
@@ -138,17 +163,4 @@ impl<'a> Job<'a> {
             _ => portable::block::<KIND, BITS>(self, row, count, scratch),
         }
     }
-}
-
-/// The sum of the lanes, halves added to halves.
-#[inline(always)]
-fn sum(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }

@@ -1,6 +1,7 @@
 //! Products in float32 for any processor: loops over 16 lanes, which the compiler makes vectors of.
 
 use super::{BLOCK, E2M1, E4M3, Job, LANES, UNIT, order, sum};
+use crate::kernels::isa::fma;
 use crate::kernels::matrix::{self, Matrix, Packed, Values};
 
 /// See [`Job::block`].
@@ -74,26 +75,27 @@ pub(super) fn unpack_row<const KIND: u8, const BITS: usize, const FMA: bool>(
             w.values.read(row * w.columns, values);
             padding.fill(0.0);
         }
-        Matrix::Packed(w) => unpack_packed::<KIND, BITS, FMA>(&w, row, room, out),
+        Matrix::Packed(w) => unpack_packed::<KIND, BITS, FMA>(&w, row, &order(BITS), room, out),
     }
 }
 
+/// Row `row` of `w`, `order` saying which column of each unit goes where.
 #[inline(always)]
-fn unpack_packed<const KIND: u8, const BITS: usize, const FMA: bool>(
+pub(super) fn unpack_packed<const KIND: u8, const BITS: usize, const FMA: bool>(
     w: &Packed,
     row: usize,
+    order: &[usize; UNIT],
     room: &mut [f32],
     out: &mut [f32],
 ) {
     let (first, second) = read_groups(w, row, room);
     let span = w.span();
-    let order = order(BITS);
     // A dense matrix does not come here, but the compiler wants to see that its chunks have a size.
     let units = w.words(row).chunks_exact(BITS.max(1)).zip(out.chunks_exact_mut(UNIT));
     for (index, (words, out)) in units.enumerate() {
         let group = index * UNIT / span;
         let (a, b) = (first[group], second[group]);
-        for (out, &column) in out.iter_mut().zip(&order) {
+        for (out, &column) in out.iter_mut().zip(order) {
             let bit = column * BITS;
             let low = u64::from(words[bit / 32]);
             let high = words.get(bit / 32 + 1).map_or(0, |&word| u64::from(word));
@@ -150,10 +152,4 @@ fn tile<const FMA: bool, const R: usize, const M: usize>(w: [&[f32]; R], x: [&[f
         }
     }
     sums.map(|row| row.map(sum))
-}
-
-/// `a * b + c`, rounded once if the processor can.
-#[inline(always)]
-fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
 }

@@ -5,7 +5,7 @@ use super::super::{Config, Dims};
 use super::{Args, Kind};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, ops};
-use crate::nn::{Batch, Cache, Linear, Module, Recall, RmsNorm, Rope, Scores, Weights};
+use crate::nn::{Batch, Cache, Linear, Module, Recall, RmsNorm, Rope, Scores, Weights, rms_norm};
 
 /// The maps to keys and values of a layer that has its own.
 struct Projections {
@@ -90,9 +90,10 @@ impl Attention {
             Some(v) => split(&v.forward(x)?, own.kv_heads, self.head_dim)?,
             None => keys.clone(),
         };
-        let keys = self.rope.turn(&own.k_norm.forward(&keys)?, batch.packing())?;
-        let values = ops::rms_norm(&values, None, own.eps)?;
-        batch.layer(self.source)?.remember(&keys, &values)
+        let keys = ops::flatten(&own.k_norm.forward(&keys)?, 2, 3)?;
+        let keys = self.rope.turn(&keys, self.head_dim, batch.packing())?;
+        let values = ops::flatten(&rms_norm(&values, None, own.eps)?, 2, 3)?;
+        batch.layer(self.source)?.remember(&keys, &values, own.kv_heads)
     }
 
     /// `memories` are those of the layers before, to which this adds its own.
@@ -103,11 +104,11 @@ impl Attention {
         let memory = memories.get(self.source);
         let memory = memory.ok_or_else(|| Error::Internal("a layer without keys and values".into()))?;
         let q = self.q_norm.forward(&split(&self.q.forward(x)?, self.heads, self.head_dim)?)?;
-        let q = self.rope.turn(&q, batch.packing())?;
+        let q = self.rope.turn(&ops::flatten(&q, 2, 3)?, self.head_dim, batch.packing())?;
         // The norms make up for the usual scale.
-        let scores = Scores { scale: 1.0, window: self.window, softcap: None, sinks: None };
-        let attended = memory.attend(&q, batch.packing(), &scores)?;
-        self.output.forward(&ops::flatten(&attended, 2, 3)?)
+        let scores =
+            Scores { heads: self.heads, scale: 1.0, window: self.window, softcap: None, sinks: None };
+        self.output.forward(&memory.attend(&q, batch.packing(), &scores)?)
     }
 
     /// Whether the layer has keys and values of its own.

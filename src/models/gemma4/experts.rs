@@ -4,7 +4,7 @@ use super::super::Config;
 use super::Args;
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Experts, Linear, Module, RmsNorm, Weights, weighted_sum};
+use crate::nn::{Activation, Experts, Linear, Module, RmsNorm, Weights, rms_norm, weighted_sum};
 
 /// Experts beside the feed-forward part.
 pub(super) struct ExpertBlock {
@@ -65,7 +65,7 @@ impl Router {
 
     /// Indices and weights of each token's experts, `[batch, length, used]`.
     fn forward(&self, x: &Array) -> Result<(Array, Array)> {
-        let scores = self.projection.forward(&ops::rms_norm(x, Some(&self.scale), self.eps)?)?;
+        let scores = self.projection.forward(&rms_norm(x, Some(&self.scale), self.eps)?)?;
         let (indices, best) = ops::top_k(&scores, self.used)?;
         let scales = ops::take(&self.expert_scale, &indices)?;
         let shares = ops::multiply(&ops::softmax(&best, -1, false)?, &scales)?;

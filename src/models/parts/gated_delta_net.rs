@@ -5,7 +5,9 @@ use super::super::Config;
 use super::decoder::Block;
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
-use crate::nn::{Activation, Cache, Linear, Memory, Module, RmsNorm, ShortConv, Weights, gated_delta};
+use crate::nn::{
+    Activation, Cache, Linear, Memory, Module, RmsNorm, ShortConv, Weights, gated_delta, rms_norm,
+};
 
 /// The shape of a gated delta net.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +106,7 @@ impl Block for GatedDeltaNet {
         let parts = ops::split(&float(&mixed)?, &[keys, 2 * keys], -1)?;
         // Of length 1; queries carry the factor on what they read too.
         let scale = (key_dim as f32).powf(-0.5);
-        let unit = |x: &Array| ops::rms_norm(&split(x, key_heads, key_dim)?, None, 1e-6 * scale * scale);
+        let unit = |x: &Array| rms_norm(&split(x, key_heads, key_dim)?, None, 1e-6 * scale * scale);
         let q = ops::scale(&unit(&parts[0])?, scale * scale)?;
         let k = ops::scale(&unit(&parts[1])?, scale)?;
         let v = split(&parts[2], heads, value_dim)?;

@@ -25,12 +25,14 @@ pub struct KvShape {
 pub enum New<'a> {
     /// `[1, heads, positions, dim]`.
     Heads(Array, Array),
-    /// Some tokens of a pass: `[1, tokens, heads, dim]`.
+    /// Some tokens of a pass: `[1, tokens, heads * dim]`.
     Rows {
         /// Of all tokens.
         keys: &'a Array,
         /// Of all tokens.
         values: &'a Array,
+        /// How many.
+        heads: i32,
         /// Which of them.
         rows: Range<i32>,
     },
@@ -50,13 +52,15 @@ impl New<'_> {
             New::Heads(keys, values) => (keys, values),
             New::Rows { keys, values, .. } => (*keys, *values),
         };
-        let heads = |array: &Array| match (self, array.shape()) {
+        let sizes = |array: &Array| match (self, array.shape()) {
             (New::Heads(..), &[1, heads, positions, dim]) => Some((heads, positions, dim)),
-            (New::Rows { .. }, &[1, positions, heads, dim]) => Some((heads, positions, dim)),
+            (New::Rows { heads, .. }, &[1, positions, columns]) if columns % heads == 0 => {
+                Some((*heads, positions, columns / heads))
+            }
             _ => None,
         };
         let dtype = keys.dtype();
-        match heads(keys).zip(heads(values)) {
+        match sizes(keys).zip(sizes(values)) {
             Some(((heads, positions, key_dim), (value_heads, value_positions, value_dim)))
                 if (heads, positions, dtype) == (value_heads, value_positions, values.dtype()) =>
             {
@@ -70,12 +74,13 @@ impl New<'_> {
     fn heads(&self) -> Result<[Array; 2]> {
         match self {
             New::Heads(keys, values) => Ok([keys.clone(), values.clone()]),
-            New::Rows { keys, values, rows } => {
-                let heads = |array: &Array| {
+            New::Rows { keys, values, heads, rows } => {
+                let first = |array: &Array| {
                     let some = ops::slice(array, 1, rows.start, rows.end)?;
+                    let some = ops::reshape(&some, &[1, rows.end - rows.start, *heads, -1])?;
                     ops::transpose(&some, &[0, 2, 1, 3])
                 };
-                Ok([heads(keys)?, heads(values)?])
+                Ok([first(keys)?, first(values)?])
             }
         }
     }
@@ -150,7 +155,7 @@ impl Format {
     /// `stored` with new positions at `at`: in place, if `stored` is dropped before this is computed and
     /// nothing else holds its arrays.
     pub(super) fn write(&self, stored: &Stored, new: &New, at: i32) -> Result<Stored> {
-        if let New::Rows { keys, values, rows } = new
+        if let New::Rows { keys, values, rows, .. } = new
             && let [old_keys, old_values] = &stored.0[..]
             && self.is_plain()
             && let Some(keys) = kernels::append(old_keys, keys, rows.clone(), at)?
