@@ -49,12 +49,13 @@ fn answer(model: &Model, prompt: Vec<i32>, options: GenerateOptions) -> Result<V
     }
 }
 
-/// `count` requests at once: generated tokens per second from the start to the last token, and from when
+/// `count` requests at once, with the prompts from a number on: generated tokens per second from the start to the last token, and from when
 /// all have their first until one has its last.
 fn throughput(
     model: &Model,
     length: usize,
     count: usize,
+    number: usize,
     options: &GenerateOptions,
 ) -> Result<Value, Failure> {
     let generated = options.max_tokens as usize;
@@ -69,7 +70,7 @@ fn throughput(
                 answer(model, ids, options.clone())
             })
         };
-        let threads: Vec<_> = (0..count).map(ask).collect();
+        let threads: Vec<_> = (number..number + count).map(ask).collect();
         barrier.wait();
         let started = Instant::now();
         (started, threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>())
@@ -100,9 +101,9 @@ fn percentiles(mut gaps: Vec<f64>) -> Result<Value, Failure> {
     Ok(json!({ "p50": middle, "p99": high, "longest": longest, "count": gaps.len() }))
 }
 
-/// `count` streams decode; then a prompt of `length` joins them. What lies between their tokens before
+/// `count` streams decode; then a prompt of `length`, the one of this number, joins them. What lies between their tokens before
 /// that, and from then until the prompt's first token.
-fn latency(model: &Model, count: usize, length: usize) -> Result<Value, Failure> {
+fn latency(model: &Model, count: usize, length: usize, number: usize) -> Result<Value, Failure> {
     let vocabulary = model.info().vocab_size;
     let cancel = Arc::new(Cancel::default());
     let times: Vec<Mutex<Vec<Instant>>> = (0..count).map(|_| Mutex::default()).collect();
@@ -122,7 +123,8 @@ fn latency(model: &Model, count: usize, length: usize) -> Result<Value, Failure>
             std::thread::sleep(Duration::from_millis(1));
         }
         let joined = Instant::now();
-        let first = answer(model, prompt(length, count, vocabulary), greedy(1, None)).map(|times| times[0]);
+        let first =
+            answer(model, prompt(length, count + number, vocabulary), greedy(1, None)).map(|times| times[0]);
         // The gap that the first token fell into ends with the streams' next tokens.
         let missing =
             |first: Instant| times.iter().any(|times| times.lock().expect("no panic").last() < Some(&first));
@@ -194,17 +196,18 @@ fn main() -> Result<(), Failure> {
             let options = if what == "sampled" { sampled(*generated) } else { greedy(*generated, None) };
             let run = |&count: &usize| {
                 if warm {
-                    throughput(&model, *length, count, &options)?;
+                    throughput(&model, *length, count, 1000, &options)?;
                 }
-                throughput(&model, *length, count, &options)
+                throughput(&model, *length, count, 0, &options)
             };
             counts.iter().map(run).collect::<Result<Vec<_>, _>>()?
         }
         ("latency", [count, length]) => {
             if warm {
-                latency(&model, *count, *length)?;
+                // Another prompt: of the same one only the end would be prefilled again.
+                latency(&model, *count, *length, 1)?;
             }
-            vec![latency(&model, *count, *length)?]
+            vec![latency(&model, *count, *length, 0)?]
         }
         ("cost", [tokens]) => (0..5).map(|_| cost(&model, *tokens)).collect::<Result<Vec<_>, _>>()?,
         _ => return Err(format!("not understood: {what} {numbers:?}").into()),

@@ -185,8 +185,14 @@ impl Context {
         let mut copy = self.fork()?;
         copy.rewind(model, length)?;
         copy.checkpoints.clear();
-        for cache in &mut copy.caches {
-            *cache = unshared(cache)?;
+        // All are computed together: a GPU would wait for each.
+        let mut held = copy.caches.iter().map(Cache::arrays).collect::<Result<Vec<_>>>()?;
+        for (_, array) in held.iter_mut().flatten() {
+            *array = ops::contiguous(array)?;
+        }
+        mlx::eval(held.iter().flatten().map(|(_, array)| array))?;
+        for (cache, arrays) in copy.caches.iter_mut().zip(held) {
+            *cache = Cache::restore(&cache.meta(), arrays)?;
         }
         Ok(copy)
     }
@@ -196,16 +202,6 @@ impl Context {
         let saved = self.checkpoints.iter().flat_map(|checkpoint| checkpoint.caches.iter().flatten());
         self.caches.iter().chain(saved).flat_map(Cache::pieces)
     }
-}
-
-/// A cache with the same positions in buffers of its own.
-fn unshared(cache: &Cache) -> Result<Cache> {
-    let mut arrays = cache.arrays()?;
-    for (_, array) in &mut arrays {
-        *array = ops::contiguous(array)?;
-    }
-    mlx::eval(arrays.iter().map(|(_, array)| array))?;
-    Cache::restore(&cache.meta(), arrays)
 }
 
 /// How many ids at the beginning of both are the same.

@@ -65,11 +65,12 @@ impl Sampler {
 
     fn sample(&mut self, logits: &[f32], max: f32, sum: f32, temperature: f32) -> u32 {
         let candidates = self.filter(logits, max, sum);
-        let weight = |candidate: &Candidate| (((candidate.logit - max) / temperature) as f64).exp();
-        let total: f64 = candidates.iter().map(weight).sum();
+        let weight = |candidate: &Candidate| exp_negative((candidate.logit - max) / temperature);
+        let weights: Vec<f32> = candidates.iter().map(weight).collect();
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
         let mut left = self.random.random::<f64>() * total;
-        for candidate in &candidates {
-            left -= weight(candidate);
+        for (candidate, &weight) in candidates.iter().zip(&weights) {
+            left -= f64::from(weight);
             if left < 0.0 {
                 return candidate.id;
             }
@@ -82,14 +83,18 @@ impl Sampler {
     fn filter(&self, logits: &[f32], max: f32, sum: f32) -> Vec<Candidate> {
         let Sampling { top_k, top_p, min_p, .. } = self.options;
         // min_p: p >= min_p * p_max, which in logits is a plain threshold.
-        let floor = if min_p > 0.0 { max + min_p.ln() } else { f32::NEG_INFINITY };
+        let mut floor = if min_p > 0.0 { max + min_p.ln() } else { f32::NEG_INFINITY };
+        if top_p < 1.0 && top_k == 0 {
+            // All tokens below this together have less than what top_p leaves out.
+            floor = floor.max(max + (sum * (1.0 - top_p) / logits.len() as f32).ln());
+        }
         let all = (0u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit });
         let mut kept: Vec<_> = all.filter(|c| c.logit >= floor && c.logit > f32::NEG_INFINITY).collect();
         if top_k > 0 && (top_k as usize) < kept.len() {
             keep_best(&mut kept, top_k as usize);
         }
         if top_p < 1.0 {
-            keep_mass(&mut kept, top_p, |c| (c.logit - max).exp() / sum);
+            keep_mass(&mut kept, top_p, |c| exp_negative(c.logit - max) / sum);
         }
         kept
     }
@@ -167,25 +172,28 @@ fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
 }
 
 /// Keeps the most likely tokens up to the one with which their probabilities reach `mass`; at least
-/// one.
+/// one. Halves what is left to look at instead of sorting a large vocabulary.
 fn keep_mass(candidates: &mut Vec<Candidate>, mass: f32, probability: impl Fn(&Candidate) -> f32) {
-    // Sorting a large vocabulary costs milliseconds and the mass sits in its head nearly always.
-    for head in [256, 4096, candidates.len()] {
-        let head = head.min(candidates.len());
-        if head < candidates.len() {
-            candidates.select_nth_unstable_by(head - 1, descending);
-        }
-        candidates[..head].sort_unstable_by(descending);
-        let mut reached = 0.0;
-        let end = candidates[..head].iter().position(|candidate| {
-            reached += probability(candidate);
-            reached >= mass
-        });
-        if let Some(end) = end {
-            candidates.truncate(end + 1);
-            return;
+    let (mut start, mut end) = (0, candidates.len());
+    let mut reached = 0.0;
+    while end - start > 64 {
+        let half = (end - start) / 2;
+        let open = &mut candidates[start..end];
+        open.select_nth_unstable_by(half, descending);
+        let likely: f64 = open[..half].iter().map(|candidate| f64::from(probability(candidate))).sum();
+        if reached + likely >= f64::from(mass) {
+            end = start + half;
+        } else {
+            reached += likely;
+            start += half;
         }
     }
+    candidates[start..end].sort_unstable_by(descending);
+    let last = candidates[start..end].iter().position(|candidate| {
+        reached += f64::from(probability(candidate));
+        reached >= f64::from(mass)
+    });
+    candidates.truncate(last.map_or(end, |last| start + last + 1));
 }
 
 #[cfg(test)]
@@ -230,6 +238,34 @@ mod tests {
         assert_eq!(counts[1], 500);
         let counts = draw(Sampling { min_p: 0.3, ..hot }, &LOGITS, 500);
         assert!(counts[0] == 0 && counts[3] == 0 && counts[1] > 0 && counts[2] > 0);
+    }
+
+    #[test]
+    fn top_p_keeps_the_smallest_set_that_reaches_it() {
+        for (count, spread) in [(1, 1.0), (64, 3.0), (65, 3.0), (5000, 0.0), (5000, 0.5), (5000, 12.0)] {
+            let logits: Vec<f32> =
+                (0..count).map(|i| spread * ((i * 7919 % count) as f32 / count as f32)).collect();
+            let max = logits[best(&logits).unwrap() as usize];
+            let sum = sum_exp(&logits, max);
+            for top_p in [0.01, 0.5, 0.95, 0.9999] {
+                let sampler = Sampler::new(Sampling { top_p, ..Default::default() });
+                let mut kept: Vec<u32> = sampler.filter(&logits, max, sum).iter().map(|c| c.id).collect();
+                let mut sorted: Vec<u32> = (0..count as u32).collect();
+                sorted.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+                let mut reached = 0.0;
+                let enough = |&id: &u32| {
+                    reached += f64::from(logits[id as usize] - max).exp() / f64::from(sum);
+                    reached >= f64::from(top_p)
+                };
+                let needed = sorted.iter().position(enough).map_or(count, |last| last + 1);
+                // Where the last one is on the border, rounding decides.
+                assert!(kept.len().abs_diff(needed) <= 1, "{} of {count}, needed {needed}", kept.len());
+                kept.sort_unstable();
+                let mut expected = sorted[..kept.len()].to_vec();
+                expected.sort_unstable();
+                assert_eq!(kept, expected);
+            }
+        }
     }
 
     #[test]
