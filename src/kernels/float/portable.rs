@@ -1,6 +1,7 @@
 //! Products in float32 for any processor: loops over 16 lanes, which the compiler makes vectors of.
 
 use super::{BLOCK, E2M1, E4M3, Job, LANES, UNIT, order, sum};
+use crate::kernels::math::fma;
 use crate::kernels::matrix::{self, Matrix, Packed, Values};
 
 /// See [`Job::block`].
@@ -150,10 +151,4 @@ fn tile<const FMA: bool, const R: usize, const M: usize>(w: [&[f32]; R], x: [&[f
         }
     }
     sums.map(|row| row.map(sum))
-}
-
-/// `a * b + c`, rounded once if the processor can.
-#[inline(always)]
-fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
 }
