@@ -232,9 +232,9 @@ fn it_is_mlxs() {
                         let name = format!("{isa:?}, {heads:?} heads {dims:?}, {queries} of {keys}");
                         let ours = attend(isa, &[(&case, &[])], sinks);
                         let error = relative_error(&ours, &exact);
-                        assert!(error < 1e-6, "{name}: {error}");
+                        assert!(error < 2e-6, "{name}: {error}");
                         let error = relative_error(&ours, &mlxs);
-                        assert!(error < 3e-6, "{name}, MLX's: {error}");
+                        assert!(error < 4e-6, "{name}, MLX's: {error}");
                     }
                 }
             }
