@@ -50,11 +50,13 @@ pub(super) fn attend(tile: &mut Tile, block: &Block) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn transpose(block: &Block, vector: usize, out: &mut [[f32; BLOCK]]) {
     let keys = &block.keys[vector * LANES..];
+    let values = &block.values[vector * LANES..];
     for (part, out) in out.chunks_mut(LANES).enumerate() {
         let mask = mask(out.len());
         let mut rows = [_mm512_setzero_ps(); LANES];
-        for (row, key) in rows.iter_mut().zip(keys) {
+        for ((row, key), value) in rows.iter_mut().zip(keys).zip(values) {
             *row = load(key, part * LANES, mask);
+            prefetch(value, part * LANES);
         }
         let columns = transposed(rows);
         for (out, column) in out.iter_mut().zip(columns) {
@@ -163,6 +165,13 @@ fn add_values<const R: usize, const V: usize>(tile: &mut Tile, block: &Block, ro
         }
     }
     for (key, values) in block.values.iter().enumerate() {
+        if row == 0 && column == 0 {
+            // The next block, if it lies behind this one.
+            let dim = block.keys[key].len();
+            for start in (0..dim).step_by(LANES) {
+                prefetch(block.keys[key], BLOCK * dim + start);
+            }
+        }
         let mut value = [_mm512_setzero_ps(); V];
         for v in 0..V {
             let mask = if v == V - 1 { last } else { u16::MAX };
@@ -196,6 +205,13 @@ fn load(values: &[f32], start: usize, mask: u16) -> __m512 {
     let values = &values[start..][..count];
     // SAFETY: the masked floats are those of the slice.
     unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr()) }
+}
+
+/// Begins to bring what lies at `start` from memory, if anything does.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch(values: &[f32], start: usize) {
+    _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(start).cast());
 }
 
 #[inline]
