@@ -13,8 +13,8 @@ use std::ops::Range;
 /// Rows of queries, one for each head of a group, that are computed together: of two heads' keys, as many
 /// as stay in a core's cache.
 pub(super) const ROWS: usize = 48;
-/// Up to so many multiplications a thread computes alone: as many as it takes to wake another.
-const ALONE: usize = 50_000;
+/// Up to so many multiplications a thread computes alone: waking another takes as long.
+const ALONE: usize = 300_000;
 
 /// Rows of floats, of one or several heads.
 pub(super) struct Rows<'a> {
@@ -196,7 +196,7 @@ impl Job<'_> {
             let (scores, scratch) = scratch.split_at_mut(rows * BLOCK);
             let (part, total) = scratch.split_at_mut(size);
             for (row, q) in place.rows.clone().zip(q.chunks_exact_mut(dim)) {
-                let (query, head) = self.place_of(place, row);
+                let (query, head) = self.query_and_head(place, row);
                 let from = &self.queries.row(0, query)[head * dim..][..dim];
                 q.iter_mut().zip(from).for_each(|(q, from)| *q = from * self.scale);
             }
@@ -221,14 +221,14 @@ impl Job<'_> {
             total.clear();
             for split in 0..self.end(place).div_ceil(SPLIT) {
                 self.attend(place, split, &mut tile);
-                total.merge(&mut tile.state);
+                total.merge(&tile.state);
             }
             self.finish(place, &mut total, output);
         });
     }
 
     /// The query that a row of the place is of, and its head.
-    fn place_of(&self, place: &Place, row: usize) -> (usize, usize) {
+    fn query_and_head(&self, place: &Place, row: usize) -> (usize, usize) {
         let query = self.sequences[place.sequence].first + row / self.group;
         (query, place.kv_head * self.group + row % self.group)
     }
@@ -263,7 +263,7 @@ impl Job<'_> {
             let splits = self.end(place).div_ceil(SPLIT);
             for partial in partials[start..].chunks_exact(size).take(splits) {
                 part.copy_from_slice(partial);
-                total.merge(&mut State::new(part, rows));
+                total.merge(&State::new(part, rows));
             }
             self.finish(place, &mut total, output);
         });
@@ -273,7 +273,7 @@ impl Job<'_> {
     fn finish(&self, place: &Place, total: &mut State, output: &Output) {
         let dim = self.dims[1];
         for (index, row) in place.rows.clone().enumerate() {
-            let (query, head) = self.place_of(place, row);
+            let (query, head) = self.query_and_head(place, row);
             let sink = self.sinks.as_ref().and_then(|sinks| sinks.get(head)).copied();
             let values = &total.finish(index, sink)[..dim];
             // SAFETY: every row belongs to one place.

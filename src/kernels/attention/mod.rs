@@ -3,7 +3,8 @@
 //! The softmax is computed online (Milakov and Gimelshein 2018) over blocks of [`BLOCK`] keys, anew for each
 //! split of [`SPLIT`] keys; the splits' results are then merged in order (Dao et al. 2023). Blocks and splits
 //! are counted from a sequence's first position, and every sum has one order, so a query's result depends on
-//! its own sequence alone, bit for bit, however the work is cut. What a query does not see adds exact
+//! its own sequence alone, bit for bit, however the work is cut; instruction sets agree too, but for those without
+//! FMA. What a query does not see adds exact
 //! zeros (its keys may hold anything, its values must be finite), so it can as well be left out.
 
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,7 @@
 //! Attention for any processor: loops over 16 lanes, which the compiler makes vectors of.
 
+#![allow(clippy::needless_range_loop)] // plain loops become vectors
+
 use super::tile::{Block, Tile, finite};
 use super::{BLOCK, LANES};
 use crate::kernels::math::{exp_negative, fma, tanh};
