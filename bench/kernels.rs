@@ -127,20 +127,28 @@ fn attention(
         .collect::<Result<_>>()?;
     let scale = (dim as f32).powf(-0.5);
     let options = AttentionOptions { heads, kv_heads, scale, softcap: None };
+    let mlxs = |(sequence, index): (&Sequence, i32)| {
+        let Run { keys, values, used } = &sequence.runs[0];
+        let (k, v) = (ops::slice(keys, 2, 0, *used)?, ops::slice(values, 2, 0, *used)?);
+        let q = ops::slice(&q, 1, index * queries, (index + 1) * queries)?;
+        let q = ops::transpose(&ops::reshape(&q, &[1, queries, heads, dim])?, &[0, 2, 1, 3])?;
+        let y = ops::attention(&q, &k, &v, scale, &sequence.mask, None)?;
+        ops::reshape(&ops::transpose(&y, &[0, 2, 1, 3])?, &[1, queries, heads * value_dim])
+    };
+    // As many at once as a small model's pass has.
+    let layers = 8;
     let seconds = time(rounds, || {
-        if !mlx {
-            return kernels::attention(&q, &sequences, &options, None)?.expect("on the CPU").eval();
+        let mut ys = vec![];
+        for _ in 0..layers {
+            if mlx {
+                ys.extend(sequences.iter().zip(0..).map(mlxs).collect::<Result<Vec<_>>>()?);
+            } else {
+                ys.extend(kernels::attention(&q, &sequences, &options, None)?);
+            }
         }
-        let each = |(sequence, index): (&Sequence, i32)| {
-            let Run { keys, values, used } = &sequence.runs[0];
-            let (k, v) = (ops::slice(keys, 2, 0, *used)?, ops::slice(values, 2, 0, *used)?);
-            let q = ops::slice(&q, 1, index * queries, (index + 1) * queries)?;
-            let q = ops::transpose(&ops::reshape(&q, &[1, queries, heads, dim])?, &[0, 2, 1, 3])?;
-            let y = ops::attention(&q, &k, &v, scale, &sequence.mask, None)?;
-            ops::reshape(&ops::transpose(&y, &[0, 2, 1, 3])?, &[1, queries, heads * value_dim])
-        };
-        eval(&sequences.iter().zip(0..).map(each).collect::<Result<Vec<_>>>()?)
+        eval(&ys)
     })?;
+    let seconds = seconds / f64::from(layers);
     let width = f64::from(dim + value_dim);
     let read = 4.0 * f64::from(count * kv_heads) * f64::from(keys) * width / seconds / 1e9;
     let seen = f64::from(queries) * (f64::from(keys) - f64::from(queries - 1) / 2.0);

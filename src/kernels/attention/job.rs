@@ -163,17 +163,17 @@ impl Job<'_> {
                 }
             }
         }
-        let each = |count: usize, work: &(dyn Fn(usize) + Sync)| {
-            if multiplications < ALONE { (0..count).for_each(work) } else { threads::for_each(count, work) }
+        let each = |count: usize, size: usize, work: &(dyn Fn(usize) + Sync)| {
+            if size < ALONE { (0..count).for_each(work) } else { threads::for_each(count, work) }
         };
         let mut partials = vec![0.0; room];
         let shared = Output::new(&mut partials);
-        each(tasks.len(), &|task| {
+        each(tasks.len(), multiplications, &|task| {
             let (place, split) = tasks[task];
             self.task(&places[place], split, &shared, &output);
         });
         places.retain(|place| place.partials.is_some());
-        each(places.len(), &|index| self.merge(&places[index], &partials, &output));
+        each(places.len(), room, &|index| self.merge(&places[index], &partials, &output));
     }
 
     /// A row of values, rounded up to whole lanes.
