@@ -10,9 +10,9 @@ use crate::mlx::primitive::Bool;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Rows of queries, one for each head of a group, that are computed together: of two heads' keys, as many
-/// as stay in a core's cache.
-pub(super) const ROWS: usize = 48;
+/// Rows of queries, one for each head of a group, that are computed together: with a block of keys they stay
+/// in a core's cache, and copying that block is little beside what they compute.
+const ROWS: usize = 48;
 /// Up to so many multiplications a thread computes alone: waking another takes as long.
 const ALONE: usize = 300_000;
 
