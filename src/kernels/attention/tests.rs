@@ -301,7 +301,7 @@ fn threads_change_nothing() {
     use_device(Device::Cpu).unwrap();
     let mut rng = Pcg64::seed_from_u64(4);
     let shape = Shape::new([14, 2], [64, 64]);
-    let many = Case::new(&mut rng, shape, 100, 1000, Seen::Causal);
+    let many = Case::new(&mut rng, shape, 100, 1700, Seen::Causal);
     let one = many.part(99..100);
     for isa in Isa::available() {
         let pass = || attend(isa, &[(&many, &[]), (&one, &[])], None);
