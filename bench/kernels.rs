@@ -4,10 +4,11 @@
 //!     cargo run --release --example kernels -- [rounds] [--mlx] [--exact] [--only FORMAT]
 //!
 //! `--mlx`: MLX's products instead, from 8 rows on of the dequantised matrix, where that is faster.
+//! `--only attention`: attention alone, in GB/s of keys and values, or in GFLOP/s of what queries see.
 
 use mlxrt::error::Result;
-use mlxrt::kernels;
-use mlxrt::mlx::ops::{self, QuantMode, Quantization, Quantized};
+use mlxrt::kernels::{self, AttentionOptions, Run, Sequence};
+use mlxrt::mlx::ops::{self, Mask, QuantMode, Quantization, Quantized};
 use mlxrt::mlx::{Array, Device, Dtype, eval, use_device};
 use std::time::Instant;
 
@@ -103,6 +104,86 @@ fn experts(rounds: usize, mlx: bool, quantization: Quantization) -> Result<()> {
     Ok(())
 }
 
+/// Attention of some sequences, each with so many queries that follow on some keys.
+fn attention(
+    rounds: usize,
+    mlx: bool,
+    [heads, kv_heads]: [i32; 2],
+    [dim, value_dim]: [i32; 2],
+    [count, queries, keys]: [i32; 3],
+) -> Result<()> {
+    let room = keys + 100;
+    let filled = |length: i32, width: i32, heads: i32| {
+        let values: Vec<f32> =
+            (0..heads * length * width).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        Array::from_f32(&values, &[1, heads, length, width])
+    };
+    let q = ops::reshape(&filled(count * queries, dim * heads, 1)?, &[1, count * queries, dim * heads])?;
+    let sequences: Vec<Sequence> = (0..count)
+        .map(|_| {
+            let (keys, values) = (filled(room, dim, kv_heads)?, filled(room, value_dim, kv_heads)?);
+            Ok(Sequence { runs: vec![Run { keys, values, used: room - 100 }], queries, mask: Mask::Causal })
+        })
+        .collect::<Result<_>>()?;
+    let scale = (dim as f32).powf(-0.5);
+    let options = AttentionOptions { heads, kv_heads, scale, softcap: None };
+    let mlxs = |(sequence, index): (&Sequence, i32)| {
+        let Run { keys, values, used } = &sequence.runs[0];
+        let (k, v) = (ops::slice(keys, 2, 0, *used)?, ops::slice(values, 2, 0, *used)?);
+        let q = ops::slice(&q, 1, index * queries, (index + 1) * queries)?;
+        let q = ops::transpose(&ops::reshape(&q, &[1, queries, heads, dim])?, &[0, 2, 1, 3])?;
+        let y = ops::attention(&q, &k, &v, scale, &sequence.mask, None)?;
+        ops::reshape(&ops::transpose(&y, &[0, 2, 1, 3])?, &[1, queries, heads * value_dim])
+    };
+    // As many at once as a small model's pass has.
+    let layers = 8;
+    let seconds = time(rounds, || {
+        let mut ys = vec![];
+        for _ in 0..layers {
+            if mlx {
+                ys.extend(sequences.iter().zip(0..).map(mlxs).collect::<Result<Vec<_>>>()?);
+            } else {
+                ys.extend(kernels::attention(&q, &sequences, &options, None)?);
+            }
+        }
+        eval(&ys)
+    })?;
+    let seconds = seconds / f64::from(layers);
+    let width = f64::from(dim + value_dim);
+    let read = 4.0 * f64::from(count * kv_heads) * f64::from(keys) * width / seconds / 1e9;
+    let seen = f64::from(queries) * (f64::from(keys) - f64::from(queries - 1) / 2.0);
+    let computed = 2.0 * f64::from(count * heads) * seen * width / seconds / 1e9;
+    println!(
+        "attention, {heads}/{kv_heads} heads of {dim}/{value_dim}, {count} x {queries} queries of {keys} keys: \
+         {:.3} ms, {read:.1} GB/s, {computed:.1} GFLOP/s",
+        1e3 * seconds
+    );
+    Ok(())
+}
+
+/// Decode and prefill of several shapes.
+fn attentions(rounds: usize, mlx: bool) -> Result<()> {
+    let qwen = ([14, 2], [64, 64]);
+    for (heads, dims, sizes) in [
+        (qwen.0, qwen.1, [1, 1, 20]),
+        (qwen.0, qwen.1, [1, 1, 4000]),
+        (qwen.0, qwen.1, [32, 1, 500]),
+        (qwen.0, qwen.1, [32, 1, 4000]),
+        (qwen.0, qwen.1, [1, 512, 512]),
+        (qwen.0, qwen.1, [1, 512, 4096]),
+        ([32, 8], [128, 128], [1, 1, 4000]),
+        ([32, 8], [128, 128], [1, 512, 512]),
+        ([16, 16], [64, 64], [1, 1, 4000]),
+        ([16, 16], [64, 64], [1, 512, 512]),
+        ([16, 1], [576, 512], [1, 1, 4000]),
+        ([16, 1], [576, 512], [1, 128, 512]),
+        ([16, 16], [192, 128], [1, 512, 512]),
+    ] {
+        attention(rounds, mlx, heads, dims, sizes)?;
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let rounds = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(10);
@@ -121,6 +202,9 @@ fn main() -> Result<()> {
     };
     let only = arguments.iter().skip_while(|text| *text != "--only").nth(1);
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only.as_str()));
+    if wanted("attention") {
+        attentions(rounds, mlx)?;
+    }
     for dtype in [Dtype::F32, Dtype::BF16].into_iter().filter(|dtype| wanted(&dtype.to_string())) {
         dense(rounds, mlx, dtype)?;
     }

@@ -92,7 +92,7 @@ mod tests {
         let logits = Array::from_f32(&numbers, &[1, 3, 3]).unwrap();
         for pattern in [[false; 3], [true; 3], [true, false, true], [false, true, false]] {
             let wanted: Vec<Wanted> = pattern.iter().map(|&best_only| Wanted { row: 0, best_only }).collect();
-            let mut read = Logits::read(&logits, &wanted, &mut Duration::ZERO).unwrap();
+            let mut read = Logits::read(&logits, &wanted, &mut Duration::default()).unwrap();
             let rows: Vec<Row> = read.rows(&wanted, 3).collect();
             assert_eq!(rows.len(), 3);
             for (index, (row, best_only)) in rows.into_iter().zip(pattern).enumerate() {

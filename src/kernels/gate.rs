@@ -1,7 +1,8 @@
 //! `activation(gate) * up`.
 
 use super::Activation;
-use super::isa::{Isa, fma, for_every_isa};
+use super::isa::{Isa, for_every_isa};
+use super::math::fma;
 use super::threads::for_each_part;
 use crate::error::{Error, Result};
 use crate::mlx::primitive::{Input, Kernel, primitive};

@@ -80,12 +80,6 @@ macro_rules! for_every_isa {
 }
 pub(super) use for_every_isa;
 
-/// `a * b + c`, rounded once if the processor can.
-#[inline(always)]
-pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
 /// The sum of the lanes, a power of two of them, halves added to halves.
 #[inline(always)]
 pub(super) fn sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {

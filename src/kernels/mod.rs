@@ -9,6 +9,8 @@ mod activation;
 #[cfg(not(target_os = "macos"))]
 mod append;
 #[cfg(not(target_os = "macos"))]
+mod attention;
+#[cfg(not(target_os = "macos"))]
 mod float;
 #[cfg(not(target_os = "macos"))]
 mod gate;
@@ -16,6 +18,7 @@ mod gate;
 mod integer;
 #[cfg(not(target_os = "macos"))]
 mod isa;
+mod math;
 #[cfg(not(target_os = "macos"))]
 mod matrix;
 #[cfg(not(target_os = "macos"))]
@@ -47,30 +50,11 @@ pub use {
 };
 
 use crate::error::Result;
-use crate::mlx::ops::{Quantized, RopeFrequencies};
+use crate::mlx::ops::{Mask, Quantized, RopeFrequencies};
 use crate::mlx::{Array, Device, thread_device};
+pub use math::exp_negative;
 use std::cell::Cell;
 
-// STUBS
-#[derive(Debug, Clone)]
-pub struct Run {
-    pub keys: Array,
-    pub values: Array,
-    pub used: i32,
-}
-pub struct Sequence {
-    pub runs: Vec<Run>,
-    pub queries: i32,
-    pub mask: crate::mlx::ops::Mask,
-}
-pub struct Scores {
-    pub scale: f32,
-    pub softcap: Option<f32>,
-}
-pub fn attention(_: &Array, _: &[Sequence], _: Scores, _: Option<&Array>) -> Result<Option<Array>> {
-    Ok(None)
-}
-// END STUBS
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
 }
@@ -178,6 +162,58 @@ pub struct Rotation<'a> {
     pub gain: f32,
 }
 
+/// Keys and values of positions behind each other, `[1, kv_heads, capacity, dim]` each, whose dims may
+/// differ, in any order in memory: they are best read if the last axis lies in one piece.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The keys.
+    pub keys: Array,
+    /// Their values.
+    pub values: Array,
+    /// How many of the first count.
+    pub used: i32,
+}
+
+/// One sequence of a pass.
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    /// Its positions, in order.
+    pub runs: Vec<Run>,
+    /// How many queries it has.
+    pub queries: i32,
+    /// Which positions they see; an array is `[queries, positions]`. A query that sees none gets zeros.
+    pub mask: Mask,
+}
+
+/// What all the sequences share.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionOptions {
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: i32,
+    /// Heads of keys and values.
+    pub kv_heads: i32,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Scores stay between plus and minus this, by tanh.
+    pub softcap: Option<f32>,
+}
+
+/// [`attention`](crate::mlx::ops::attention) of several sequences, in float32. `q` is `[1, length, heads * dim]`, the
+/// sequences' queries behind each other; the result is `[1, length, heads * value_dim]`. `sinks`
+/// `[heads]`, if any, are not capped. Nothing is copied.
+///
+/// A query's result depends on its own sequence alone, bit for bit: neither on the other queries nor on how
+/// positions are cut into runs. What is not seen must be finite all the same.
+#[cfg(not(target_os = "macos"))]
+pub fn attention(
+    q: &Array,
+    sequences: &[Sequence],
+    options: &AttentionOptions,
+    sinks: Option<&Array>,
+) -> Result<Option<Array>> {
+    if compute()? { attention::attention(isa::Isa::best(), q, sequences, options, sinks) } else { Ok(None) }
+}
+
 #[cfg(target_os = "macos")]
 mod mlxs {
     use super::*;
@@ -200,6 +236,16 @@ mod mlxs {
 
     /// MLX computes on macOS.
     pub fn gather_quantized_matmul(_: &Array, _: &Quantized, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn attention(
+        _: &Array,
+        _: &[Sequence],
+        _: &AttentionOptions,
+        _: Option<&Array>,
+    ) -> Result<Option<Array>> {
         Ok(None)
     }
 

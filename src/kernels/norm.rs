@@ -1,6 +1,7 @@
 //! Normalisation of rows.
 
-use super::isa::{Isa, fma, for_every_isa, sum};
+use super::isa::{Isa, for_every_isa, sum};
+use super::math::fma;
 use super::strided::{Rows, vector};
 use super::threads::for_each_part;
 use crate::error::{Error, Result};

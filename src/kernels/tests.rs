@@ -6,8 +6,12 @@ use super::{float, integer, set_exact, threads};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Device, Dtype, use_device};
 use half::{bf16, f16};
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
+
+/// Held by tests that set the number of threads.
+pub(super) static THREADS: Mutex<()> = Mutex::new(());
 
 type Product = fn(Isa, &Packed, &[f32], &mut [f32]);
 
@@ -258,6 +262,7 @@ fn a_broken_input_shows() {
 
 #[test]
 fn a_large_product_uses_all_threads() {
+    let _alone = THREADS.lock();
     use_device(Device::Cpu).unwrap();
     let case = Case::new(&mut Pcg64::seed_from_u64(3), [3, 1000, 2048], affine4());
     let compute = |w: &Packed, x: &[f32], y: &mut [f32]| float_product(Isa::best(), w, x, y);

@@ -38,6 +38,19 @@ pub unsafe trait Element: Copy {
     const DTYPE: Dtype;
 }
 
+/// MLX's boolean, a byte.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct Bool(u8);
+
+impl Bool {
+    /// Whether it is true.
+    #[inline(always)]
+    pub fn is_true(self) -> bool {
+        self.0 != 0
+    }
+}
+
 // SAFETY: plain numbers, of the sizes that their names say.
 unsafe impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
@@ -53,6 +66,10 @@ unsafe impl Element for i32 {
 // SAFETY: as above.
 unsafe impl Element for u8 {
     const DTYPE: Dtype = Dtype::U8;
+}
+// SAFETY: as above.
+unsafe impl Element for Bool {
+    const DTYPE: Dtype = Dtype::Bool;
 }
 // SAFETY: as above; `half` makes it transparent over u16.
 unsafe impl Element for half::f16 {

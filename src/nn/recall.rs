@@ -2,7 +2,7 @@
 
 use super::{Cache, KvCache, New, Packing, Plans, soft_cap};
 use crate::error::Result;
-use crate::kernels;
+use crate::kernels::{self, AttentionOptions};
 use crate::mlx::ops::{self, Mask};
 use crate::mlx::{Array, Device, Dtype, thread_device};
 use std::ops::Range;
@@ -121,8 +121,11 @@ fn attend_kernel(
     };
     let sequences = sequences.iter().zip(packing.masks()).zip(packing.lengths()).map(sequence);
     let sequences: Vec<_> = sequences.collect::<Result<_>>()?;
-    let options = kernels::Scores { scale: scores.scale, softcap: scores.softcap };
-    kernels::attention(q, &sequences, options, scores.sinks)
+    let kv_heads =
+        sequences.first().and_then(|sequence| sequence.runs.first()).map_or(0, |run| run.keys.dim(1));
+    let Scores { heads, scale, softcap, .. } = *scores;
+    let options = AttentionOptions { heads, kv_heads, scale, softcap };
+    kernels::attention(q, &sequences, &options, scores.sinks)
 }
 
 fn join(runs: &[kernels::Run]) -> Result<(Array, Array)> {

@@ -1,7 +1,7 @@
 //! Products in float32 for any processor: loops over 16 lanes, which the compiler makes vectors of.
 
 use super::{BLOCK, E2M1, E4M3, Job, LANES, UNIT, order, sum};
-use crate::kernels::isa::fma;
+use crate::kernels::math::fma;
 use crate::kernels::matrix::{self, Matrix, Packed, Values};
 
 /// See [`Job::block`].
