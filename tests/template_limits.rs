@@ -24,7 +24,7 @@ fn render(template: &str, message: &str) -> (Result<String, String>, usize) {
         };
         thread.spawn_scoped(scope, render).unwrap().join().unwrap()
     });
-    (rendered.map_err(|error| error.to_string()), MOST.load(Relaxed) - before)
+    (rendered.map_err(|error| error.to_string()), MOST.load(Relaxed).saturating_sub(before))
 }
 
 /// `round` for ever, with a namespace to keep things in.

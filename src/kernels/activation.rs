@@ -12,9 +12,7 @@ pub enum Activation {
     ClippedSwish,
 }
 
-impl Activation {
-    /// Where [`Activation::ClippedSwish`] clips.
-    pub const CLIP: f32 = 7.0;
-    /// What [`Activation::ClippedSwish`] multiplies the sigmoid's argument with.
-    pub const SLOPE: f32 = 1.702;
-}
+/// Where [`Activation::ClippedSwish`] clips.
+pub(crate) const CLIP: f32 = 7.0;
+/// What [`Activation::ClippedSwish`] multiplies the sigmoid's argument with.
+pub(crate) const SLOPE: f32 = 1.702;

@@ -1,9 +1,9 @@
 //! `activation(gate) * up`.
 
-use super::Activation;
 use super::isa::{Isa, for_every_isa};
 use super::math::fma;
 use super::threads::for_each_part;
+use super::{Activation, CLIP, SLOPE};
 use crate::error::{Error, Result};
 use crate::mlx::primitive::{Input, Kernel, primitive};
 use crate::mlx::{Array, Dtype};
@@ -90,12 +90,11 @@ fn gelu_tanh<const FMA: bool>(gate: f32, up: f32) -> f32 {
 
 #[inline(always)]
 fn clipped_swish<const FMA: bool>(gate: f32, up: f32) -> f32 {
-    const CLIP: f32 = Activation::CLIP;
     // NaN stays.
     let gate = if gate > CLIP { CLIP } else { gate };
     let up = if up > CLIP { CLIP } else { up };
     let up = if up < -CLIP { -CLIP } else { up };
-    let slope = f64::from(Activation::SLOPE);
+    let slope = f64::from(SLOPE);
     gate / (1.0 + exp_of_double::<FMA>(-slope * f64::from(gate))) * (up + 1.0)
 }
 
@@ -168,7 +167,7 @@ mod tests {
             }
             Activation::ClippedSwish => {
                 let x = x.min(7.0);
-                x / (1.0 + (-f64::from(Activation::SLOPE) * x).exp()) * (up.clamp(-7.0, 7.0) + 1.0)
+                x / (1.0 + (-f64::from(SLOPE) * x).exp()) * (up.clamp(-7.0, 7.0) + 1.0)
             }
         }
     }
@@ -206,7 +205,7 @@ mod tests {
                 let mut gate = [-f32::MAX, -1e5, -200.0, 0.0, -0.0, 1e5, f32::MAX, f32::NAN, f32::INFINITY];
                 apply(isa, activation, &mut gate, &[1.0; 9]);
                 assert_eq!(gate[..5], [0.0; 5], "{isa:?}, {activation:?}");
-                let highest = exact(activation, Activation::CLIP, 1.0) as f32;
+                let highest = exact(activation, CLIP, 1.0) as f32;
                 if activation == Activation::ClippedSwish {
                     assert!((gate[5] - highest).abs() < 1e-5 && gate[6] == gate[5] && gate[8] == gate[5]);
                 } else {

@@ -26,6 +26,8 @@ mod norm;
 #[cfg(not(target_os = "macos"))]
 mod output;
 #[cfg(not(target_os = "macos"))]
+mod pool;
+#[cfg(not(target_os = "macos"))]
 mod product;
 #[cfg(not(target_os = "macos"))]
 mod rope;
@@ -41,6 +43,7 @@ mod tests;
 pub mod threads;
 
 pub use activation::Activation;
+pub(crate) use activation::{CLIP, SLOPE};
 #[cfg(not(target_os = "macos"))]
 pub use {
     append::append,

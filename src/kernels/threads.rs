@@ -1,18 +1,17 @@
 //! The threads that kernels share: one for each physical core that the process may use.
 
+use super::pool::Pool;
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A kernel's caller works too, so the pool has a thread less; none at all for one thread.
 #[derive(Clone)]
 struct Threads {
     count: usize,
-    pool: Option<Arc<ThreadPool>>,
+    pool: Option<Arc<Pool>>,
 }
 
 static THREADS: Mutex<Option<Threads>> = Mutex::new(None);
@@ -38,35 +37,16 @@ fn make(count: usize) -> Result<Threads> {
     if count == 1 {
         return Ok(Threads { count, pool: None });
     }
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(count - 1)
-        .thread_name(|index| format!("mlxrt-cpu-{index}"))
-        .build()
+    let pool = Pool::new(count - 1)
         .map_err(|error| Error::Internal(format!("{count} threads for CPU kernels: {error}")))?;
     Ok(Threads { count, pool: Some(Arc::new(pool)) })
 }
 
 /// Runs `work` for 0, 1, .. `tasks - 1`, on all threads, each taking the next when it is done with one.
 pub(super) fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
-    let threads = threads();
-    let next = AtomicUsize::new(0);
-    let run = || {
-        loop {
-            let task = next.fetch_add(1, Relaxed);
-            if task >= tasks {
-                return;
-            }
-            work(task);
-        }
-    };
-    match &threads.pool {
-        Some(pool) if tasks > 1 => pool.in_place_scope(|scope| {
-            for _ in 1..threads.count.min(tasks) {
-                scope.spawn(|_| run());
-            }
-            run();
-        }),
-        _ => run(),
+    match threads().pool {
+        Some(pool) if tasks > 1 => pool.run(tasks, &work),
+        _ => (0..tasks).for_each(work),
     }
 }
 
@@ -169,6 +149,7 @@ fn allowed_cpus() -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
     use crate::error::without_panic;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     #[test]
     fn every_task_runs_once() {

@@ -1,7 +1,7 @@
 //! Activation functions.
 
 use crate::error::Result;
-use crate::kernels;
+use crate::kernels::{self, CLIP, SLOPE};
 use crate::mlx::{Array, Dtype, ops};
 
 pub use kernels::Activation;
@@ -13,8 +13,8 @@ impl Activation {
             Activation::Silu => ops::multiply(x, &ops::sigmoid(x)?),
             Activation::GeluTanh => gelu_tanh(x),
             Activation::ClippedSwish => {
-                let x = ops::minimum(x, &ops::constant(Self::CLIP, x)?)?;
-                ops::multiply(&x, &ops::sigmoid(&ops::scale(&x, Self::SLOPE)?)?)
+                let x = ops::minimum(x, &ops::constant(CLIP, x)?)?;
+                ops::multiply(&x, &ops::sigmoid(&ops::scale(&x, SLOPE)?)?)
             }
         }
     }
@@ -28,7 +28,7 @@ impl Activation {
         if self != Activation::ClippedSwish {
             return ops::multiply(&gate, up);
         }
-        let clipped = ops::clip(up, &ops::constant(-Self::CLIP, up)?, &ops::constant(Self::CLIP, up)?)?;
+        let clipped = ops::clip(up, &ops::constant(-CLIP, up)?, &ops::constant(CLIP, up)?)?;
         ops::multiply(&ops::add(&clipped, &ops::constant(1.0, up)?)?, &gate)
     }
 
