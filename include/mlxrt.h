@@ -73,12 +73,6 @@
 // mostly, have special tokens among their ordinary ones too, where no setting hides them.
 #define MLXRT_TOKENIZE_PLAIN_TEXT 2
 
-// Where [`Activation::ClippedSwish`] clips.
-#define Activation_CLIP 7.0
-
-// What [`Activation::ClippedSwish`] multiplies the sigmoid's argument with.
-#define Activation_SLOPE 1.702
-
 // What a call came to. The values never change; new ones may be added.
 enum mlxrt_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L

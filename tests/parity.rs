@@ -5,6 +5,7 @@ mod common;
 
 use common::{Arrays, argmax, feed, feed_together, ids};
 use mlxrt::engine::{GenerateOptions, LoadOptions, Sampling, ServingOptions, Session, load_for_tests};
+use mlxrt::kernels;
 use mlxrt::mlx::{Device, Dtype, io};
 use mlxrt::models::{Model, REGISTRY};
 use std::path::Path;
@@ -155,6 +156,25 @@ fn check(case: &Case, folder: &Path, device: Device, failures: &mut Vec<String>)
     println!();
 }
 
+/// The same with MLX computing everything, as it does on a GPU.
+fn check_without_kernels(case: &Case, folder: &Path, failures: &mut Vec<String>) {
+    let reference = io::load_safetensors(&folder.join("reference.safetensors")).unwrap();
+    let prefix = if case.tolerance == "float32" { "" } else { "f32_" };
+    kernels::set_off(true);
+    let ours = run(folder, (Device::Cpu, Dtype::F32), &reference, &ids(&reference, "decode_ids"));
+    kernels::set_off(false);
+    let error = relative_error(&ours, &reference, prefix);
+    let equal = ours.greedy == ids(&reference, &format!("{prefix}greedy64"));
+    println!("{:24} {:12} by MLX alone: {error:.1e} {:.1e}", case.name, case.architecture, ours.apart);
+    if error > TOLERANCE || ours.apart > TOLERANCE || !equal {
+        let Ours { apart, .. } = ours;
+        failures.push(format!(
+            "{}: by MLX alone: error {error:.2e}, {apart:.2e} from itself in a batch, tokens equal: {equal}",
+            case.name
+        ));
+    }
+}
+
 /// What an answer's tokens must not depend on: others in the batch, the prefix cache, a session.
 fn check_serving(folder: &Path) {
     let model = folder.join("model");
@@ -236,6 +256,7 @@ fn every_architecture_computes_what_mlx_lm_computes() {
             if let Some(case) = cases.iter().find(|case| case.architecture == *architecture) {
                 println!("{:24} {architecture:12} served", case.name);
                 check_serving(&out.join(&case.name));
+                check_without_kernels(case, &out.join(&case.name), &mut failures);
             }
         }
     }

@@ -40,8 +40,8 @@ impl Task {
     }
 
     /// Tokens for the next step: what is left of the prompt up to the next multiple of `chunk`, or the
-    /// last generated one. Chunks begin at the same places whatever else is computed, so that a prompt
-    /// is computed in the same way each time.
+    /// last generated one. While `chunk` is the same, chunks begin at the same places whatever else is computed,
+    /// so that a prompt is computed in the same way each time.
     pub fn next_tokens(&self, chunk: usize) -> &[i32] {
         let unseen = self.context.unseen();
         let room = chunk - self.context.seen % chunk;

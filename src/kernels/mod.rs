@@ -60,11 +60,19 @@ use std::cell::Cell;
 
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
+    static OFF: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread's operations are computed here.
 pub fn compute() -> Result<bool> {
-    Ok(cfg!(not(target_os = "macos")) && thread_device()? == Device::Cpu)
+    Ok(cfg!(not(target_os = "macos")) && !OFF.get() && thread_device()? == Device::Cpu)
+}
+
+/// Has MLX compute all that this thread does from now on, as it does on GPUs: so that tests need none to try
+/// what is done there.
+#[doc(hidden)]
+pub fn set_off(off: bool) {
+    OFF.set(off);
 }
 
 /// Whether this thread's products with matrices of integers are to be computed in float32 from now on.

@@ -222,7 +222,11 @@ mod tests {
         });
         // A task may ask for more work itself.
         let inner = AtomicUsize::new(0);
-        pool.run(2, &|_| pool.run(3, &|_| drop(inner.fetch_add(1, SeqCst))));
+        pool.run(2, &|_| {
+            pool.run(3, &|_| {
+                inner.fetch_add(1, SeqCst);
+            })
+        });
         assert_eq!(inner.into_inner(), 6);
     }
 

@@ -4,7 +4,7 @@ use super::{Cache, KvCache, New, Packing, Plans, soft_cap};
 use crate::error::Result;
 use crate::kernels::{self, AttentionOptions};
 use crate::mlx::ops::{self, Mask};
-use crate::mlx::{Array, Device, Dtype, thread_device};
+use crate::mlx::{Array, Dtype};
 use std::ops::Range;
 
 /// How scores come about.
@@ -48,7 +48,7 @@ impl Recall {
     ) -> Result<Self> {
         let mut caches = caches.iter_mut().map(|cache| cache.kv()).collect::<Result<Vec<_>>>()?;
         let kernels = keys.dtype() == Dtype::F32 && kernels::compute()?;
-        let single = if kernels { 0 } else { together(packing, &caches)? };
+        let single = if kernels::compute()? { 0 } else { together(packing, &caches) };
         let (first, others) = caches.split_at_mut(single);
         let together = match first {
             [] => None,
@@ -97,16 +97,13 @@ impl Recall {
     }
 }
 
-/// How many sequences in front are computed together: those of one token, on a GPU, if there are several.
-fn together(packing: &Packing, caches: &[&mut KvCache]) -> Result<usize> {
-    if thread_device()? == Device::Cpu {
-        return Ok(0);
-    }
+/// How many sequences in front are computed together: those of one token, if there are several.
+fn together(packing: &Packing, caches: &[&mut KvCache]) -> usize {
     let shape = caches.first().and_then(|cache| cache.shape());
     let joins =
         |(length, cache): (&i32, &&mut KvCache)| *length == 1 && cache.can_join() && cache.shape() == shape;
     let count = packing.lengths().iter().zip(caches).take_while(|&pair| joins(pair)).count();
-    Ok(if count > 1 { count } else { 0 })
+    if count > 1 { count } else { 0 }
 }
 
 fn attend_kernel(
