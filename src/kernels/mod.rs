@@ -149,13 +149,13 @@ pub fn rows(w: &Array, indices: &Array) -> Result<Option<Array>> {
     rows::rows(product::Weight::Dense(w), indices)
 }
 
-/// As [`rows`].
+/// As [`rows()`].
 #[cfg(not(target_os = "macos"))]
 pub fn quantized_rows(w: &Quantized, indices: &Array) -> Result<Option<Array>> {
     rows::rows(product::Weight::Quantized(w), indices)
 }
 
-/// What [`rope`] does to each head: its first `dims` dimensions turn, by angles of `position * scale` over
+/// What [`rope()`] does to each head: its first `dims` dimensions turn, by angles of `position * scale` over
 /// each pair's period, and are multiplied with `gain`.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation<'a> {

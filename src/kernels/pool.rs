@@ -165,7 +165,7 @@ impl Shared {
             }
             spins += 1;
             std::hint::spin_loop();
-            if spins % 64 != 0 || idle_since.elapsed() < AWAKE {
+            if !spins.is_multiple_of(64) || idle_since.elapsed() < AWAKE {
                 continue;
             }
             let mut sleep = self.sleep.lock();

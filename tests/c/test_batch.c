@@ -203,8 +203,7 @@ TEST(more_prompts_than_may_wait) {
     mlxrt_model *model = NULL;
     batch *self = new_batch();
     REQUIRE_OK(mlxrt_model_load(model_folder(), strlen(model_folder()), &narrow, &model));
-    CHECK_OK(
-        mlxrt_model_generate_batch(model, self->prompts, COUNT, &options, gather, self, self->results));
+    CHECK_OK(mlxrt_model_generate_batch(model, self->prompts, COUNT, &options, gather, self, self->results));
     for (size_t i = 0; i < COUNT; i++) {
         CHECK_INT(self->results[i].status, MLXRT_STATUS_OK);
         CHECK_INT(self->results[i].generated_tokens, options.max_tokens);

@@ -120,7 +120,7 @@ fn misfit() -> Error {
     Error::Internal("attention's arrays do not fit together".into())
 }
 
-/// See [`super::attention`].
+/// See [`super::attention()`].
 pub(super) fn attention(
     isa: Isa,
     q: &Array,
