@@ -4,6 +4,7 @@
 //!     batch MODEL sampled PROMPT GENERATED CONCURRENT...      the same, tokens drawn at temperature 0.8 from the
 //!                                                             most likely ones that make up 95%
 //!     batch MODEL latency STREAMS PROMPT                      between tokens while a long prompt joins
+//!     batch MODEL prefix COMMON OWN                           a second prompt that begins with the same tokens
 //!     batch MODEL cost TOKENS                                 the engine's own time per decoding step
 //!
 //! mlx_lm_batch.py does the same with mlx-lm, with the same ids.
@@ -155,6 +156,25 @@ fn latency(model: &Model, count: usize, length: usize, number: usize) -> Result<
     }))
 }
 
+/// Two prompts of `own` tokens behind the same `common` ones: what the second one's prefill takes.
+fn prefix(model: &Model, common: usize, own: usize) -> Result<Value, Failure> {
+    let vocabulary = model.info().vocab_size;
+    let ask = |number: usize| {
+        let ids = [prompt(common, 0, vocabulary), prompt(own, number, vocabulary)].concat();
+        let outcome = model.generate(ids, greedy(1, None), &mut |_| true);
+        outcome.end.map(|_| outcome.summary)
+    };
+    let (first, second) = (ask(1)?, ask(2)?);
+    let prefilled = second.prompt_tokens - second.cached_tokens;
+    Ok(json!({
+        "prompt": second.prompt_tokens,
+        "prefilled": prefilled,
+        "part": f64::from(prefilled) / f64::from(second.prompt_tokens),
+        "first": first.prefill.as_secs_f64(),
+        "second": second.prefill.as_secs_f64(),
+    }))
+}
+
 /// Microseconds per decoding step of one request: all, what MLX evaluates, and the engine's own part, the
 /// building of MLX's graph included. `wall` is what the caller sees.
 fn cost(model: &Model, tokens: usize) -> Result<Value, Failure> {
@@ -184,7 +204,7 @@ fn cost(model: &Model, tokens: usize) -> Result<Value, Failure> {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, what, numbers @ ..] = &arguments[..] else {
-        return Err("usage: batch MODEL throughput|sampled|latency|cost NUMBER...".into());
+        return Err("usage: batch MODEL throughput|sampled|latency|prefix|cost NUMBER...".into());
     };
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
     let model = Model::load(Path::new(folder), LoadOptions::default(), &mut |_, _| true)?;
@@ -209,6 +229,7 @@ fn main() -> Result<(), Failure> {
             }
             vec![latency(&model, *count, *length, 0)?]
         }
+        ("prefix", [common, own]) => vec![prefix(&model, *common, *own)?],
         ("cost", [tokens]) => (0..5).map(|_| cost(&model, *tokens)).collect::<Result<Vec<_>, _>>()?,
         _ => return Err(format!("not understood: {what} {numbers:?}").into()),
     };

@@ -22,6 +22,8 @@ SHAPE = os.environ.get("BENCH_SHAPE", "qwen2.5-0.5b" if GPU else "smollm2-135m")
 
 CONCURRENT = [1, 8] if QUICK else [1, 2, 4, 8, 16, 32]
 PROMPT, GENERATED = (16, 16) if QUICK else (64, 64)
+SAMPLED = [8] if QUICK else [1, 8, 32]
+COMMON, OWN = 256 if QUICK else 2000, 12
 STREAMS, LONG = 8, 512 if QUICK else 4000
 # On a CPU mlx-lm computes ten tokens a second in float32 whatever their number, and one in bfloat16.
 SLOW_PROMPT, SLOW_GENERATED = 8, 8
@@ -29,14 +31,18 @@ SLOW_LONG = 64 if QUICK else 256
 STORED_CONCURRENT = [1]
 
 
-def throughput(batch: list[str], model: str) -> dict[str, list[str]]:
-    ours = [*batch, model, "throughput", *numbers(PROMPT, GENERATED, *CONCURRENT)]
+def throughput(
+    batch: list[str], model: str, kind: str = "throughput", concurrent: list[int] = CONCURRENT
+) -> dict[str, list[str]]:
+    ours = [*batch, model, kind, *numbers(PROMPT, GENERATED, *concurrent)]
     theirs = [sys.executable, str(HERE / "mlx_lm_batch.py"), model]
     if GPU:
-        stored = [*theirs, "stored", "throughput", *numbers(PROMPT, GENERATED, *CONCURRENT)]
+        stored = [*theirs, "stored", kind, *numbers(PROMPT, GENERATED, *concurrent)]
         return {"mlxrt": ours, "mlx-lm as stored": stored}
-    slow = ["throughput", *numbers(SLOW_PROMPT, SLOW_GENERATED)]
-    table = {"mlxrt": ours, "mlx-lm float32": [*theirs, "float32", *slow, *numbers(*CONCURRENT)]}
+    slow = [kind, *numbers(SLOW_PROMPT, SLOW_GENERATED)]
+    table = {"mlxrt": ours, "mlx-lm float32": [*theirs, "float32", *slow, *numbers(*concurrent)]}
+    if kind != "throughput":
+        return table
     if not QUICK and os.environ.get("BENCH_BF16", "1") != "0":
         table["mlx-lm as stored"] = [*theirs, "stored", *slow, *numbers(*STORED_CONCURRENT)]
     return table
@@ -60,9 +66,9 @@ def speed(kind: str, count: int) -> Figure:
     return lambda r: next((run[kind] for run in r["runs"] if run["concurrent"] == count), None)
 
 
-def throughput_rows() -> list[tuple[str, Figure]]:
-    total = [(f"{n} at once, generated tokens/s", speed("total", n)) for n in CONCURRENT]
-    return total + [(f"{n} at once, decode alone", speed("decode", n)) for n in CONCURRENT]
+def throughput_rows(concurrent: list[int] = CONCURRENT) -> list[tuple[str, Figure]]:
+    total = [(f"{n} at once, generated tokens/s", speed("total", n)) for n in concurrent]
+    return total + [(f"{n} at once, decode alone", speed("decode", n)) for n in concurrent]
 
 
 def gap(when: str, kind: str) -> Figure:
@@ -78,6 +84,16 @@ def latency_rows() -> list[tuple[str, Figure]]:
         ("while the prompt joins, longest", gap("during", "longest")),
         ("the prompt's own first token, s", lambda r: r["runs"][0]["first"]),
         ("prompt tokens", lambda r: float(r["runs"][0]["prompt"])),
+    ]
+
+
+def prefix_rows() -> list[tuple[str, Figure]]:
+    figure = lambda key: lambda r: float(r["runs"][0][key])  # noqa: E731
+    return [
+        ("tokens prefilled of the second prompt", figure("prefilled")),
+        ("part of the second prompt", figure("part")),
+        ("first prompt, s", figure("first")),
+        ("second prompt, s", figure("second")),
     ]
 
 
@@ -118,9 +134,20 @@ def main() -> None:
     tables: list[tuple[str, dict[str, list[Result]], list[tuple[str, Figure]]]] = [
         (explain(load), run_all(throughput(batch, model), ROUNDS), throughput_rows()),
         (
+            "The same, tokens drawn at temperature 0.8 from the most likely ones that make up 95%: nearly all of them, "
+            "with random weights.",
+            run_all(throughput(batch, model, "sampled", SAMPLED), ROUNDS),
+            throughput_rows(SAMPLED),
+        ),
+        (
             f"Between the tokens of {STREAMS} streams while a long prompt joins.",
             run_all(latency(batch, model), ROUNDS),
             latency_rows(),
+        ),
+        (
+            f"A second prompt that begins with the same {COMMON} tokens, and has {OWN} of its own.",
+            run_all({"mlxrt": [*batch, model, "prefix", *numbers(COMMON, OWN)]}, ROUNDS),
+            prefix_rows(),
         ),
         (
             "A decoding step of one request on a model of 2 layers of width 64.",

@@ -7,7 +7,7 @@
 //! `--only attention`: attention alone, in GB/s of keys and values, or in GFLOP/s of what queries see.
 
 use mlxrt::error::Result;
-use mlxrt::kernels::{self, AttentionOptions, Run, Sequence};
+use mlxrt::kernels::{self, AttentionOptions, Run, Sequence, Weight};
 use mlxrt::mlx::ops::{self, Mask, QuantMode, Quantization, Quantized};
 use mlxrt::mlx::{Array, Device, Dtype, eval, use_device};
 use std::time::Instant;
@@ -71,10 +71,11 @@ fn dense(rounds: usize, mlx: bool, dtype: Dtype) -> Result<()> {
     print!("{dtype}, {rows} x {columns}:");
     for m in [1, 4, 16, 128, 512] {
         let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
-        let seconds = time(rounds, || match kernels::matmul(&x, &w, None)?.filter(|_| !mlx) {
-            Some(y) => y.eval(),
-            None => ops::matmul(&x, &ops::transpose(&w, &[1, 0])?)?.eval(),
-        })?;
+        let seconds =
+            time(rounds, || match kernels::products(&x, [(Weight::Dense(&w), None)])?.filter(|_| !mlx) {
+                Some([y]) => y.eval(),
+                None => ops::matmul(&x, &ops::transpose(&w, &[1, 0])?)?.eval(),
+            })?;
         print!("  {m} rows {:.0} GFLOP/s", 2e-9 * f64::from(rows * columns) * f64::from(m) / seconds);
     }
     println!();
@@ -93,11 +94,12 @@ fn experts(rounds: usize, mlx: bool, quantization: Quantization) -> Result<()> {
         let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, 1, 1, columns])?;
         let chosen: Vec<i32> = (0..m * k).map(|i| (i * 7 + i / 5) % count).collect();
         let chosen = ops::astype(&Array::from_i32(&chosen, &[m, k])?, Dtype::U32)?;
-        let seconds =
-            time(rounds, || match kernels::gather_quantized_matmul(&x, &w, &chosen)?.filter(|_| !mlx) {
+        let seconds = time(rounds, || {
+            match kernels::gather_product(&x, Weight::Quantized(&w), &chosen)?.filter(|_| !mlx) {
                 Some(y) => y.eval(),
                 None => ops::gather_quantized_matmul(&x, &w, &chosen, false)?.eval(),
-            })?;
+            }
+        })?;
         print!("  {m} tokens {:.1} GFLOP/s", 2e-9 * f64::from(m * k) * f64::from(rows * columns) / seconds);
     }
     println!();
@@ -197,7 +199,7 @@ fn main() -> Result<()> {
         } else if mlx {
             ops::matmul(x, &ops::transpose(&ops::dequantize(w, Dtype::F32)?, &[1, 0])?)
         } else {
-            Ok(kernels::quantized_matmul(x, w, None)?.expect("on the CPU"))
+            Ok(kernels::products(x, [(Weight::Quantized(w), None)])?.map(|[y]| y).expect("on the CPU"))
         }
     };
     let only = arguments.iter().skip_while(|text| *text != "--only").nth(1);

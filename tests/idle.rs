@@ -3,7 +3,7 @@
 
 #![cfg(not(target_os = "macos"))]
 
-use mlxrt::kernels;
+use mlxrt::kernels::{self, Weight};
 use mlxrt::mlx::{Array, Device, use_device};
 use std::time::Duration;
 
@@ -21,7 +21,10 @@ fn idle_threads_take_no_time() {
     kernels::set_threads(4).unwrap();
     let w = Array::from_f32(&vec![0.5; 2048 * 1024], &[2048, 1024]).unwrap();
     let x = Array::from_f32(&[1.0; 1024], &[1, 1024]).unwrap();
-    let product = || kernels::matmul(&x, &w, None).unwrap().unwrap().to_vec_f32().unwrap();
+    let product = || {
+        let [y] = kernels::products(&x, [(Weight::Dense(&w), None)]).unwrap().unwrap();
+        y.to_vec_f32().unwrap()
+    };
     let start = cpu_time();
     assert!(product().iter().all(|&y| y == 512.0));
     assert!(cpu_time() - start > Duration::from_micros(50));

@@ -58,6 +58,15 @@ use crate::mlx::{Array, Device, thread_device};
 pub use math::exp_negative;
 use std::cell::Cell;
 
+/// A matrix `[rows, columns]`, or several: `[matrices, rows, columns]`.
+#[derive(Debug, Clone, Copy)]
+pub enum Weight<'a> {
+    /// Floats.
+    Dense(&'a Array),
+    /// Quantised.
+    Quantized(&'a Quantized),
+}
+
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
     static OFF: Cell<bool> = const { Cell::new(false) };
@@ -106,53 +115,28 @@ pub fn set_threads(_: u32) -> Result<()> {
     Ok(())
 }
 
+/// `x @ w.T + bias` for several matrices: `x` `[.., in]`, each `w` `[out, in]`, its bias `[out]`, all in any float
+/// type. The results `[.., out]` have the type of `x`, to which they are rounded once.
 #[cfg(not(target_os = "macos"))]
-fn product(
+pub fn products<const N: usize>(
     x: &Array,
-    w: product::Weight,
-    indices: Option<&Array>,
-    bias: Option<&Array>,
-) -> Result<Option<Array>> {
-    if compute()? { product::product(x, w, indices, bias, EXACT.get()) } else { Ok(None) }
+    weights: [(Weight, Option<&Array>); N],
+) -> Result<Option<[Array; N]>> {
+    if compute()? { product::products(x, weights, EXACT.get()) } else { Ok(None) }
 }
 
-/// `x @ w.T + bias`: `x` `[.., in]`, `w` `[out, in]`, `bias` `[out]`, each in any float type. The result has
-/// the type of `x`, to which it is rounded once.
-#[cfg(not(target_os = "macos"))]
-pub fn matmul(x: &Array, w: &Array, bias: Option<&Array>) -> Result<Option<Array>> {
-    product(x, product::Weight::Dense(w), None, bias)
-}
-
-/// As [`matmul`].
-#[cfg(not(target_os = "macos"))]
-pub fn quantized_matmul(x: &Array, w: &Quantized, bias: Option<&Array>) -> Result<Option<Array>> {
-    product(x, product::Weight::Quantized(w), None, bias)
-}
-
-/// `x[i] @ w[indices[i]].T`: as [`matmul`], `w` `[matrices, out, in]`. `x` is `[.., 1, in]` for indices
+/// `x[i] @ w[indices[i]].T`: as [`products`], `w` `[matrices, out, in]`. `x` is `[.., 1, in]` for indices
 /// `[.., n]` or `[.., n, 1, in]`, whose order is any. The result is `[.., n, 1, out]`.
 #[cfg(not(target_os = "macos"))]
-pub fn gather_matmul(x: &Array, w: &Array, indices: &Array) -> Result<Option<Array>> {
-    product(x, product::Weight::Dense(w), Some(indices), None)
-}
-
-/// As [`gather_matmul`].
-#[cfg(not(target_os = "macos"))]
-pub fn gather_quantized_matmul(x: &Array, w: &Quantized, indices: &Array) -> Result<Option<Array>> {
-    product(x, product::Weight::Quantized(w), Some(indices), None)
+pub fn gather_product(x: &Array, w: Weight, indices: &Array) -> Result<Option<Array>> {
+    if compute()? { product::gather(x, w, indices, EXACT.get()) } else { Ok(None) }
 }
 
 /// The rows of `w` `[rows, columns]` with the given indices, int32 or uint32 `[..]`, in float32:
 /// `[.., columns]`. An index that is no row's is an error when the result is evaluated.
 #[cfg(not(target_os = "macos"))]
-pub fn rows(w: &Array, indices: &Array) -> Result<Option<Array>> {
-    rows::rows(product::Weight::Dense(w), indices)
-}
-
-/// As [`rows()`].
-#[cfg(not(target_os = "macos"))]
-pub fn quantized_rows(w: &Quantized, indices: &Array) -> Result<Option<Array>> {
-    rows::rows(product::Weight::Quantized(w), indices)
+pub fn rows(w: Weight, indices: &Array) -> Result<Option<Array>> {
+    rows::rows(w, indices)
 }
 
 /// What [`rope()`] does to each head: its first `dims` dimensions turn, by angles of `position * scale` over
@@ -231,22 +215,20 @@ mod mlxs {
     use std::ops::Range;
 
     /// MLX computes on macOS.
-    pub fn matmul(_: &Array, _: &Array, _: Option<&Array>) -> Result<Option<Array>> {
+    pub fn products<const N: usize>(
+        _: &Array,
+        _: [(Weight, Option<&Array>); N],
+    ) -> Result<Option<[Array; N]>> {
         Ok(None)
     }
 
     /// MLX computes on macOS.
-    pub fn quantized_matmul(_: &Array, _: &Quantized, _: Option<&Array>) -> Result<Option<Array>> {
+    pub fn gather_product(_: &Array, _: Weight, _: &Array) -> Result<Option<Array>> {
         Ok(None)
     }
 
     /// MLX computes on macOS.
-    pub fn gather_matmul(_: &Array, _: &Array, _: &Array) -> Result<Option<Array>> {
-        Ok(None)
-    }
-
-    /// MLX computes on macOS.
-    pub fn gather_quantized_matmul(_: &Array, _: &Quantized, _: &Array) -> Result<Option<Array>> {
+    pub fn rows(_: Weight, _: &Array) -> Result<Option<Array>> {
         Ok(None)
     }
 
@@ -257,16 +239,6 @@ mod mlxs {
         _: &AttentionOptions,
         _: Option<&Array>,
     ) -> Result<Option<Array>> {
-        Ok(None)
-    }
-
-    /// MLX computes on macOS.
-    pub fn rows(_: &Array, _: &Array) -> Result<Option<Array>> {
-        Ok(None)
-    }
-
-    /// MLX computes on macOS.
-    pub fn quantized_rows(_: &Quantized, _: &Array) -> Result<Option<Array>> {
         Ok(None)
     }
 

@@ -1,26 +1,19 @@
 //! Products as operations of MLX's graph.
 
 use super::isa::Isa;
-use super::matrix::{Matrix, Packed, Values};
-use super::stack::Layout;
-use super::threads::{Tasks, run_all};
-use super::{float, integer};
+use super::matrix::{Floats, Matrix, Packed, Values};
+use super::stack::{Layout, floats};
+use super::threads::{Tasks, for_each_part, run_all};
+use super::{Weight, float, integer};
 use crate::error::{Error, Result};
-use crate::mlx::ops::{self, Quantized};
-use crate::mlx::primitive::{Input, Kernel, primitive};
+use crate::mlx::ops;
+use crate::mlx::primitive::{Input, Kernel, primitive, primitives};
 use crate::mlx::{Array, Dtype};
-
-/// The right side: one matrix `[rows, columns]`, or `[matrices, rows, columns]`.
-#[derive(Clone, Copy)]
-pub(super) enum Weight<'a> {
-    Dense(&'a Array),
-    Quantized(&'a Quantized),
-}
 
 impl<'a> Weight<'a> {
     /// The layout of each matrix and the arrays that [`Layout::read`] reads; `None` if there are no kernels
     /// for it.
-    pub fn parts(self) -> Option<(Layout, Vec<&'a Array>)> {
+    pub(super) fn parts(self) -> Option<(Layout, Vec<&'a Array>)> {
         let (first, quantization, parts) = match self {
             Weight::Dense(w) => (w, None, vec![w]),
             Weight::Quantized(w) => {
@@ -41,33 +34,69 @@ impl<'a> Weight<'a> {
     }
 }
 
-struct Product {
+/// The products of one input with several matrices.
+struct Products {
     exact: bool,
-    layout: Layout,
+    /// Each matrix, and whether it has a bias.
+    layouts: Vec<(Layout, bool)>,
 }
 
-impl Kernel for Product {
-    fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
-        let [x, parts @ ..] = inputs else { return Err(misfit()) };
-        let (x, Layout { rows, columns, .. }) = (x.values()?, self.layout);
-        let w = self.layout.read(parts)?.matrix(0).ok_or_else(misfit)?;
-        if !x.len().is_multiple_of(columns) || output.len() != x.len() / columns * rows {
+impl Kernel for Products {
+    fn run_many(&self, inputs: &[Input], outputs: &mut [&mut [f32]]) -> Result<()> {
+        let (x, mut parts) = inputs.split_first().ok_or_else(misfit)?;
+        let x: &[f32] = x.values()?;
+        let mut products = vec![];
+        let mut biases = vec![];
+        if outputs.len() != self.layouts.len() {
             return Err(misfit());
         }
-        run_all(&[tasks(w, self.exact, x, output)]);
+        for (&(layout, biased), output) in self.layouts.iter().zip(&mut *outputs) {
+            let Layout { rows, columns, .. } = layout;
+            let (own, others) = parts.split_at_checked(layout.parts()).ok_or_else(misfit)?;
+            let w = layout.read(own)?.matrix(0).ok_or_else(misfit)?;
+            if !x.len().is_multiple_of(columns) || output.len() != x.len() / columns * rows {
+                return Err(misfit());
+            }
+            products.push(tasks(w, self.exact, x, output));
+            let (bias, others) = others.split_at_checked(usize::from(biased)).ok_or_else(misfit)?;
+            biases.push(bias.first().map(floats).transpose()?);
+            parts = others;
+        }
+        run_all(&products);
+        drop(products);
+        for (bias, (output, (layout, _))) in biases.into_iter().zip(outputs.iter_mut().zip(&self.layouts)) {
+            if let Some(bias) = bias {
+                add(&bias, layout.rows, output)?;
+            }
+        }
         Ok(())
     }
 }
 
+/// Adds a bias to every row.
+fn add(bias: &Floats, rows: usize, y: &mut [f32]) -> Result<()> {
+    let mut floats = vec![0.0; rows];
+    bias.part(0, rows).ok_or_else(misfit)?.read(0, &mut floats);
+    for_each_part(y, rows, |_, part| {
+        for row in part.chunks_exact_mut(rows) {
+            row.iter_mut().zip(&floats).for_each(|(y, bias)| *y += bias);
+        }
+    });
+    Ok(())
+}
+
 /// Every row of the input with the matrix that its index names.
-struct Gather(Product);
+struct Gather {
+    exact: bool,
+    layout: Layout,
+}
 
 impl Kernel for Gather {
     fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
         let [x, indices, parts @ ..] = inputs else { return Err(misfit()) };
-        let Product { exact, layout: Layout { rows, columns, .. } } = self.0;
+        let Gather { exact, layout: Layout { rows, columns, .. } } = *self;
         let (x, indices): (&[f32], &[u32]) = (x.values()?, indices.values()?);
-        let stack = self.0.layout.read(parts)?;
+        let stack = self.layout.read(parts)?;
         let inputs = x.len() / columns;
         let fits = inputs > 0
             && x.len() == inputs * columns
@@ -116,38 +145,58 @@ fn tasks<'a>(w: Matrix<'a>, exact: bool, x: &'a [f32], y: &'a mut [f32]) -> Task
     }
 }
 
-/// `x @ w.T + bias`, where each row of `x` has a matrix of its own if there are indices: `[.., 1, columns]` for
-/// indices `[.., n]`, or `[.., n, 1, columns]`. `None` if it is not for these kernels.
-pub(super) fn product(
+fn convert(array: &Array, dtype: Dtype) -> Result<Array> {
+    if array.dtype() == dtype { Ok(array.clone()) } else { ops::astype(array, dtype) }
+}
+
+/// `x @ w.T + bias` for each of the matrices `[rows, columns]`. `None` if one is not for these kernels.
+pub(super) fn products<const N: usize>(
     x: &Array,
-    w: Weight,
-    indices: Option<&Array>,
-    bias: Option<&Array>,
+    weights: [(Weight, Option<&Array>); N],
     exact: bool,
-) -> Result<Option<Array>> {
-    let Some((layout, parts)) = w.parts() else { return Ok(None) };
+) -> Result<Option<[Array; N]>> {
     let Some((&columns, outer)) = x.shape().split_last() else { return Ok(None) };
-    let axes = if indices.is_some() { 3 } else { 2 };
-    if parts[0].shape().len() != axes || columns as usize != layout.columns || !x.dtype().is_float() {
+    if !x.dtype().is_float() {
         return Ok(None);
     }
-    let rows = layout.rows as i32;
-    let convert = |array: &Array, dtype: Dtype| {
-        if array.dtype() == dtype { Ok(array.clone()) } else { ops::astype(array, dtype) }
-    };
     let floats = convert(x, Dtype::F32)?;
-    let indices = indices.map(|indices| convert(indices, Dtype::U32)).transpose()?;
     let mut inputs = vec![&floats];
-    inputs.extend(&indices);
+    let mut layouts = vec![];
+    for (w, bias) in weights {
+        let Some((layout, parts)) = w.parts() else { return Ok(None) };
+        let fits = |bias: &Array| bias.shape() == [layout.rows as i32] && bias.dtype().is_float();
+        if parts[0].shape().len() != 2 || columns as usize != layout.columns || !bias.is_none_or(fits) {
+            return Ok(None);
+        }
+        layouts.push((layout, bias.is_some()));
+        inputs.extend(parts.into_iter().chain(bias));
+    }
+    let shapes: Vec<Vec<i32>> =
+        layouts.iter().map(|(layout, _)| [outer, &[layout.rows as i32]].concat()).collect();
+    let shapes = std::array::from_fn(|index| shapes[index].as_slice());
+    let results = primitives(Products { exact, layouts }, &inputs, shapes)?;
+    if x.dtype() == Dtype::F32 {
+        return Ok(Some(results));
+    }
+    let mut converted = vec![];
+    for y in &results {
+        converted.push(ops::astype(y, x.dtype())?);
+    }
+    Ok(converted.try_into().ok())
+}
+
+/// `x @ w.T` where each row of `x` has a matrix of `w` `[matrices, rows, columns]`: `x` `[.., 1, columns]` for
+/// indices `[.., n]`, or `[.., n, 1, columns]`. `None` if it is not for these kernels.
+pub(super) fn gather(x: &Array, w: Weight, indices: &Array, exact: bool) -> Result<Option<Array>> {
+    let Some((layout, parts)) = w.parts() else { return Ok(None) };
+    let columns = x.shape().last().copied().unwrap_or(0);
+    if parts[0].shape().len() != 3 || columns as usize != layout.columns || !x.dtype().is_float() {
+        return Ok(None);
+    }
+    let (floats, indices) = (convert(x, Dtype::F32)?, convert(indices, Dtype::U32)?);
+    let mut inputs = vec![&floats, &indices];
     inputs.extend(parts);
-    let kernel = Product { exact, layout };
-    let y = match &indices {
-        Some(indices) => primitive(Gather(kernel), &inputs, &[indices.shape(), &[1, rows]].concat())?,
-        None => primitive(kernel, &inputs, &[outer, &[rows]].concat())?,
-    };
-    let y = match bias {
-        Some(bias) => ops::add(&y, &convert(bias, Dtype::F32)?)?,
-        None => y,
-    };
+    let shape = [indices.shape(), &[1, layout.rows as i32]].concat();
+    let y = primitive(Gather { exact, layout }, &inputs, &shape)?;
     convert(&y, x.dtype()).map(Some)
 }

@@ -1,7 +1,7 @@
 //! Rows of a matrix by their indices.
 
+use super::Weight;
 use super::float::unpack;
-use super::product::Weight;
 use super::stack::Layout;
 use super::threads::for_each_part;
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ pub(super) fn rows(w: Weight, indices: &Array) -> Result<Option<Array>> {
 mod tests {
     use super::super::tests::{Case, affine, floats};
     use super::*;
-    use crate::kernels::{quantized_rows, rows};
+    use crate::kernels::rows;
     use crate::mlx::ops::{self, Quantized};
     use crate::mlx::{Device, use_device};
     use rand::SeedableRng;
@@ -92,7 +92,7 @@ mod tests {
                 quantization,
             };
             for (w, indices) in [(&case.w, &indices), (&narrow, &indices), (&narrow, &unsigned)] {
-                let ours = quantized_rows(w, indices).unwrap().unwrap();
+                let ours = rows(Weight::Quantized(w), indices).unwrap().unwrap();
                 assert_eq!((ours.shape(), ours.dtype()), (&[2, 3, 384][..], Dtype::F32));
                 assert!(bits(&ours) == bits(&theirs), "{quantization:?}");
             }
@@ -109,11 +109,11 @@ mod tests {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
             let w = ops::astype(&w, dtype).unwrap();
             let theirs = ops::astype(&ops::take(&w, &indices).unwrap(), Dtype::F32).unwrap();
-            let ours = rows(&w, &indices).unwrap().unwrap();
+            let ours = rows(Weight::Dense(&w), &indices).unwrap().unwrap();
             assert_eq!(ours.shape(), [3000, 33]);
             assert!(bits(&ours) == bits(&theirs), "{dtype}");
         }
-        assert!(rows(&w, &Array::scalar(1.0).unwrap()).unwrap().is_none());
+        assert!(rows(Weight::Dense(&w), &Array::scalar(1.0).unwrap()).unwrap().is_none());
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         let w = Array::from_f32(&[1.0; 12], &[4, 3]).unwrap();
         for index in [4, -1, i32::MIN, i32::MAX] {
             let indices = Array::from_i32(&[0, index], &[2]).unwrap();
-            let failed = rows(&w, &indices).unwrap().unwrap().eval().unwrap_err().to_string();
+            let failed = rows(Weight::Dense(&w), &indices).unwrap().unwrap().eval().unwrap_err().to_string();
             assert!(failed.contains("not one of 4 rows"), "{failed}");
         }
     }

@@ -36,6 +36,15 @@ enum Parts<'a> {
 }
 
 impl Layout {
+    /// How many inputs [`Layout::read`] reads.
+    pub fn parts(&self) -> usize {
+        match self.quantization.map(|quantization| quantization.mode) {
+            None => 1,
+            Some(QuantMode::Affine) => 3,
+            Some(_) => 2,
+        }
+    }
+
     /// Reads `[values]` or `[packed, scales]` or `[packed, scales, biases]`.
     pub fn read<'a>(self, inputs: &[Input<'a>]) -> Result<Stack<'a>> {
         let parts = match (self.quantization.map(|quantization| quantization.mode), inputs) {

@@ -2,7 +2,7 @@
 
 use super::isa::Isa;
 use super::matrix::{Dense, Floats, Matrix, Packed, Values};
-use super::{float, integer, set_exact, threads};
+use super::{Weight, float, integer, products, set_exact, threads};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Device, Dtype, use_device};
 use half::{bf16, f16};
@@ -283,8 +283,40 @@ fn the_operation_takes_every_float_type() {
     let expected = case.expected();
     let x = Array::from_f32(&case.x, &[2, 3, 192]).unwrap();
     for (dtype, tolerance) in [(Dtype::F32, 2e-6), (Dtype::F16, 2e-3), (Dtype::BF16, 1e-2)] {
-        let y = super::quantized_matmul(&ops::astype(&x, dtype).unwrap(), &case.w, None).unwrap().unwrap();
+        let x = ops::astype(&x, dtype).unwrap();
+        let [y] = products(&x, [(Weight::Quantized(&case.w), None)]).unwrap().unwrap();
         assert_eq!((y.shape(), y.dtype()), ([2, 3, 50].as_slice(), dtype));
         assert!(relative_error(&y.to_vec_f32().unwrap(), &expected) < tolerance);
     }
+}
+
+#[test]
+fn several_products_are_what_each_is_alone() {
+    use_device(Device::Cpu).unwrap();
+    let rng = &mut Pcg64::seed_from_u64(6);
+    let float = Quantization::new(QuantMode::Mxfp4, 32, 4).unwrap();
+    let [integers, floats] = [affine4(), float].map(|form| Case::new(rng, [3, 70, 128], form));
+    let bias: Vec<f32> = (0..70).map(|_| normal(rng)).collect();
+    let bias = ops::astype(&Array::from_f32(&bias, &[70]).unwrap(), Dtype::BF16).unwrap();
+    let dense: Vec<f32> = (0..9 * 128).map(|_| normal(rng)).collect();
+    let dense = ops::astype(&Array::from_f32(&dense, &[9, 128]).unwrap(), Dtype::F16).unwrap();
+    let x = Array::from_f32(&integers.x, &[1, 3, 128]).unwrap();
+    let weights = [
+        (Weight::Quantized(&integers.w), Some(&bias)),
+        (Weight::Dense(&dense), None),
+        (Weight::Quantized(&floats.w), Some(&bias)),
+    ];
+    let together = products(&x, weights).unwrap().unwrap();
+    for (y, (w, bias)) in together.iter().zip(weights) {
+        let [mut alone] = products(&x, [(w, None)]).unwrap().unwrap();
+        if let Some(bias) = bias {
+            alone = ops::add(&alone, &ops::astype(bias, Dtype::F32).unwrap()).unwrap();
+        }
+        assert_eq!(y.shape(), alone.shape());
+        assert_eq!(y.to_vec_f32().unwrap(), alone.to_vec_f32().unwrap());
+    }
+    // One that does not fit leaves all to MLX, and its error.
+    let narrow = Array::from_f32(&[0.0; 64], &[1, 64]).unwrap();
+    assert!(products(&x, [weights[0], (Weight::Dense(&narrow), None)]).unwrap().is_none());
+    assert!(products(&x, [(Weight::Dense(&dense), Some(&bias))]).unwrap().is_none());
 }

@@ -81,6 +81,18 @@ impl Array {
         Ok(array)
     }
 
+    /// The same for a call that fills several.
+    pub(super) fn make_many<const N: usize>(
+        f: impl FnOnce(&mut [sys::mlx_array; N]) -> i32,
+    ) -> Result<[Self; N]> {
+        init();
+        // SAFETY: empty arrays, owned by the wrappers from here on.
+        let mut raw = [(); N].map(|()| unsafe { sys::mlx_array_new() });
+        let code = f(&mut raw);
+        let arrays = raw.map(Array);
+        check(code).map(|()| arrays)
+    }
+
     pub(super) fn raw(&self) -> sys::mlx_array {
         self.0
     }

@@ -28,12 +28,12 @@ struct mlxrt_view {
 // Rust's side. `run` returns nonzero after writing a message; neither function throws or panics.
 struct mlxrt_kernel {
   void* state;
-  int (*run)(const void* state, const mlxrt_view* inputs, size_t count, mlxrt_view output, char* message,
-             size_t size);
+  int (*run)(const void* state, const mlxrt_view* inputs, size_t count, const mlxrt_view* outputs,
+             size_t output_count, char* message, size_t size);
   void (*free)(void* state);
   // Whether inputs may come as they lie in memory; otherwise they come row by row.
   bool as_they_lie;
-  // The input that becomes the output, in its memory if nothing else uses that; -1: none.
+  // The input that becomes the first output, in its memory if nothing else uses that; -1: none.
   int in_place;
 };
 }
@@ -112,32 +112,34 @@ struct Input {
   }
 };
 
-class RustPrimitive : public UnaryPrimitive {
+class RustPrimitive : public Primitive {
  public:
-  RustPrimitive(Stream stream, std::shared_ptr<Owned> owned)
-      : UnaryPrimitive(stream), owned_(std::move(owned)) {}
+  RustPrimitive(Stream stream, std::shared_ptr<Owned> owned) : Primitive(stream), owned_(std::move(owned)) {}
 
-  void eval_cpu(const std::vector<array>& inputs, array& out) override {
+  void eval_cpu(const std::vector<array>& inputs, std::vector<array>& outputs) override {
     const mlxrt_kernel& kernel = owned_->kernel;
     bool taken = false;
     if (kernel.in_place >= 0) {
       const array& in = inputs.at(kernel.in_place);
-      taken = in.is_donatable() && in.flags().row_contiguous && in.nbytes() == out.nbytes() &&
+      taken = in.is_donatable() && in.flags().row_contiguous && in.nbytes() == outputs.at(0).nbytes() &&
               in.data_size() == in.size();
       if (taken) {
-        out.copy_shared_buffer(in);
+        outputs[0].copy_shared_buffer(in);
       }
     }
-    if (!taken) {
-      out.set_data(allocator::malloc(out.nbytes()));
+    std::vector<mlxrt_view> results;
+    for (array& out : outputs) {
+      if (!taken || &out != &outputs[0]) {
+        out.set_data(allocator::malloc(out.nbytes()));
+      }
+      results.push_back({out.data<char>(), out.nbytes(), nullptr, nullptr, 0});
     }
     // MLX keeps the arrays' memory until the task has run, and std::function wants a copyable task.
     auto sources = std::make_shared<std::vector<Input>>();
     for (const array& in : inputs) {
       sources->emplace_back(in, kernel.as_they_lie);
     }
-    mlxrt_view output{out.data<char>(), out.nbytes(), nullptr, nullptr, 0};
-    cpu::get_command_encoder(stream()).dispatch([owned = owned_, sources, output, taken] {
+    cpu::get_command_encoder(stream()).dispatch([owned = owned_, sources, results, taken] {
       const mlxrt_kernel& kernel = owned->kernel;
       std::vector<mlxrt_view> views;
       for (Input& source : *sources) {
@@ -147,9 +149,9 @@ class RustPrimitive : public UnaryPrimitive {
         mlxrt_view& old = views[kernel.in_place];
         if (!taken) {
           Input& source = (*sources)[kernel.in_place];
-          char* to = static_cast<char*>(output.data);
+          char* to = static_cast<char*>(results[0].data);
           if (source.strides == row_by_row(source.shape)) {
-            std::memcpy(to, old.data, output.size);
+            std::memcpy(to, old.data, results[0].size);
           } else {
             source.gather(source.data, 0, to);
           }
@@ -157,14 +159,15 @@ class RustPrimitive : public UnaryPrimitive {
         old.size = 0; // it is the output now
       }
       char message[256] = "";
-      if (kernel.run(kernel.state, views.data(), views.size(), output, message, sizeof message) != 0) {
+      if (kernel.run(kernel.state, views.data(), views.size(), results.data(), results.size(), message,
+                     sizeof message) != 0) {
         // MLX gives it to whoever waits for the stream next.
         throw std::runtime_error(message);
       }
     });
   }
 
-  void eval_gpu(const std::vector<array>&, array&) override {
+  void eval_gpu(const std::vector<array>&, std::vector<array>&) override {
     throw std::runtime_error("a CPU kernel on another device");
   }
 
@@ -176,19 +179,27 @@ class RustPrimitive : public UnaryPrimitive {
 
 } // namespace
 
-// Takes `kernel` over, also when it fails.
+// Takes `kernel` over, also when it fails. `shapes` are those of the results behind each other, each of so
+// many `axes`. The results are float32.
 extern "C" __attribute__((visibility("hidden"))) int mlxrt_primitive(
-    mlx_array* result, mlxrt_kernel kernel, const mlx_array* inputs, size_t count, const int* shape,
-    size_t axes, mlx_dtype dtype, mlx_stream stream) {
+    mlx_array* results, size_t result_count, mlxrt_kernel kernel, const mlx_array* inputs, size_t count,
+    const int* shapes, const size_t* axes, mlx_stream stream) {
   try {
     auto owned = std::make_shared<Owned>(kernel);
     std::vector<array> arrays;
     for (size_t i = 0; i < count; ++i) {
       arrays.push_back(mlx_array_get_(inputs[i]));
     }
+    std::vector<Shape> result_shapes;
+    for (size_t i = 0; i < result_count; shapes += axes[i], ++i) {
+      result_shapes.emplace_back(shapes, shapes + axes[i]);
+    }
     auto primitive = std::make_shared<RustPrimitive>(mlx_stream_get_(stream), std::move(owned));
-    mlx_array_set_(*result, array(Shape(shape, shape + axes), mlx_dtype_to_cpp(dtype), std::move(primitive),
-                                  std::move(arrays)));
+    std::vector<Dtype> types(result_count, float32);
+    auto made = array::make_arrays(std::move(result_shapes), types, primitive, arrays);
+    for (size_t i = 0; i < result_count; ++i) {
+      mlx_array_set_(results[i], std::move(made[i]));
+    }
   } catch (std::exception& error) {
     mlx_error(error.what());
     return 1;

@@ -12,12 +12,22 @@ pub trait Kernel: Send + Sync + 'static {
     /// Whether inputs may come as they lie in memory, with strides ([`Input::strides`]). Otherwise they
     /// come row by row.
     const AS_THEY_LIE: bool = false;
-    /// The input, of the output's size, that becomes the output: without a copy if nothing else uses it any
-    /// more. It then comes as the output and is empty as an input.
+    /// The input, of the first output's size, that becomes that output: without a copy if nothing else uses it
+    /// any more. It then comes as the output and is empty as an input.
     const IN_PLACE: Option<usize> = None;
 
-    /// Computes the output, which holds zeros or the input [`Kernel::IN_PLACE`], from the inputs.
-    fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()>;
+    /// Computes the outputs, which hold zeros or the input [`Kernel::IN_PLACE`], from the inputs.
+    fn run_many(&self, inputs: &[Input], outputs: &mut [&mut [f32]]) -> Result<()> {
+        match outputs {
+            [output] => self.run(inputs, output),
+            _ => Err(Error::Internal(format!("a kernel of one output got {}", outputs.len()))),
+        }
+    }
+
+    /// The same for a kernel of one output. One of both functions must be written.
+    fn run(&self, _inputs: &[Input], _output: &mut [f32]) -> Result<()> {
+        Err(Error::Internal("a kernel that computes nothing".into()))
+    }
 }
 
 /// An input's elements.
@@ -115,11 +125,21 @@ impl<'a> Input<'a> {
 /// The array `[shape]` of float32 that `kernel` makes of the inputs, on this thread's stream, which must
 /// be a CPU's.
 pub fn primitive<K: Kernel>(kernel: K, inputs: &[&Array], shape: &[i32]) -> Result<Array> {
+    primitives(kernel, inputs, [shape]).map(|[array]| array)
+}
+
+/// The same for a kernel of several outputs.
+pub fn primitives<K: Kernel, const N: usize>(
+    kernel: K,
+    inputs: &[&Array],
+    shapes: [&[i32]; N],
+) -> Result<[Array; N]> {
     init();
     let dtypes = inputs.iter().map(|input| input.dtype()).collect();
     let inputs: Vec<sys::mlx_array> = inputs.iter().map(|input| input.raw()).collect();
+    let (axes, shapes) = (shapes.map(<[i32]>::len), shapes.concat());
     with_stream(|stream| {
-        Array::make(|result| {
+        Array::make_many(|results| {
             let state = Box::into_raw(Box::new(State { kernel, dtypes })).cast();
             let kernel = RawKernel {
                 state,
@@ -132,13 +152,13 @@ pub fn primitive<K: Kernel>(kernel: K, inputs: &[&Array], shape: &[i32]) -> Resu
             // the state that they are given with.
             unsafe {
                 mlxrt_primitive(
-                    result,
+                    results.as_mut_ptr(),
+                    N,
                     kernel,
                     inputs.as_ptr(),
                     inputs.len(),
-                    shape.as_ptr(),
-                    shape.len(),
-                    sys::mlx_dtype__MLX_FLOAT32,
+                    shapes.as_ptr(),
+                    axes.as_ptr(),
                     stream,
                 )
             }
@@ -161,10 +181,20 @@ struct RawView {
     axes: usize,
 }
 
+type Run = unsafe extern "C" fn(
+    state: *const c_void,
+    inputs: *const RawView,
+    count: usize,
+    outputs: *const RawView,
+    output_count: usize,
+    message: *mut c_char,
+    room: usize,
+) -> c_int;
+
 #[repr(C)]
 struct RawKernel {
     state: *mut c_void,
-    run: unsafe extern "C" fn(*const c_void, *const RawView, usize, RawView, *mut c_char, usize) -> c_int,
+    run: Run,
     free: unsafe extern "C" fn(*mut c_void),
     as_they_lie: bool,
     in_place: c_int,
@@ -172,25 +202,26 @@ struct RawKernel {
 
 unsafe extern "C" {
     fn mlxrt_primitive(
-        result: *mut sys::mlx_array,
+        results: *mut sys::mlx_array,
+        result_count: usize,
         kernel: RawKernel,
         inputs: *const sys::mlx_array,
         count: usize,
-        shape: *const c_int,
-        axes: usize,
-        dtype: sys::mlx_dtype,
+        shapes: *const c_int,
+        axes: *const usize,
         stream: sys::mlx_stream,
     ) -> c_int;
 }
 
 /// # Safety
-/// `state` is a live `State<K>`, `inputs` has `count` elements, each readable for its sizes, `output` is
-/// nobody else's, `message` has room for `room` bytes.
+/// `state` is a live `State<K>`, `inputs` has `count` elements, each readable for its sizes, `outputs` has
+/// `output_count`, which are nobody else's, `message` has room for `room` bytes.
 unsafe extern "C" fn run<K: Kernel>(
     state: *const c_void,
     inputs: *const RawView,
     count: usize,
-    output: RawView,
+    outputs: *const RawView,
+    output_count: usize,
     message: *mut c_char,
     room: usize,
 ) -> c_int {
@@ -211,17 +242,25 @@ unsafe extern "C" fn run<K: Kernel>(
                 Input { bytes, dtype, shape, strides }
             })
             .collect();
-        if output.size == 0 {
+        // SAFETY: as above.
+        let outputs = unsafe { std::slice::from_raw_parts(outputs, output_count) };
+        if outputs.iter().all(|output| output.size == 0) {
             return Ok(());
         }
-        // SAFETY: as above. Zeros are floats, and so is an input, so the slice holds values.
-        let output = unsafe {
-            if K::IN_PLACE.is_none() {
-                output.data.write_bytes(0, output.size);
+        let output = |(index, output): (usize, &RawView)| {
+            if output.size == 0 {
+                return &mut [] as &mut [f32];
             }
-            std::slice::from_raw_parts_mut(output.data.cast::<f32>(), output.size / size_of::<f32>())
+            // SAFETY: as above. Zeros are floats, and so is an input, so the slice holds values.
+            unsafe {
+                if index > 0 || K::IN_PLACE.is_none() {
+                    output.data.write_bytes(0, output.size);
+                }
+                std::slice::from_raw_parts_mut(output.data.cast::<f32>(), output.size / size_of::<f32>())
+            }
         };
-        state.kernel.run(&inputs, output)
+        let mut outputs: Vec<&mut [f32]> = outputs.iter().enumerate().map(output).collect();
+        state.kernel.run_many(&inputs, &mut outputs)
     };
     // A panic must not reach C++.
     let Err(error) = without_panic(work).flatten() else { return 0 };
@@ -287,6 +326,17 @@ mod tests {
         fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
             assert!(inputs[1].values::<f32>()?.is_empty());
             output[0] += inputs[0].values::<f32>()?[0];
+            Ok(())
+        }
+    }
+
+    /// The halves of an array.
+    struct Halves;
+    impl Kernel for Halves {
+        fn run_many(&self, inputs: &[Input], outputs: &mut [&mut [f32]]) -> Result<()> {
+            let (first, second) = inputs[0].values()?.split_at(outputs[0].len());
+            outputs[0].copy_from_slice(first);
+            outputs[1].copy_from_slice(second);
             Ok(())
         }
     }
@@ -362,6 +412,21 @@ mod tests {
         }
         assert_eq!(place(&x), before);
         assert_eq!(x.to_vec_f32().unwrap()[..2], [11.0, 1.0]);
+    }
+
+    #[test]
+    fn several_outputs() {
+        use_device(Device::Cpu).unwrap();
+        let x = Array::from_f32(&[1.0, 2.0, 3.0, 4.0, 5.0], &[5]).unwrap();
+        let [a, b] = primitives(Halves, &[&x], [&[1, 2, 1], &[3]]).unwrap();
+        assert_eq!((a.shape(), b.shape()), (&[1, 2, 1][..], &[3][..]));
+        let sum = ops::add(&ops::sum(&a, 1, false).unwrap(), &b).unwrap();
+        assert_eq!(sum.to_vec_f32().unwrap(), [6.0, 7.0, 8.0]);
+        // One of them is never asked for.
+        let [_, b] = primitives(Halves, &[&x], [&[2], &[3]]).unwrap();
+        assert_eq!(b.to_vec_f32().unwrap(), [3.0, 4.0, 5.0]);
+        let failed = primitives(Double, &[&x], [&[5], &[5]]).unwrap()[0].eval().unwrap_err().to_string();
+        assert!(failed.contains("one output got 2"), "{failed}");
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl Attention {
     /// Queries, keys and values, the heads side by side.
     fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
         match &self.qkv {
-            Qkv::Separate([q, k, v]) => Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?)),
+            Qkv::Separate([q, k, v]) => Linear::forward_all([q, k, v], x).map(|[q, k, v]| (q, k, v)),
             Qkv::Fused(qkv) => {
                 let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
                 let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);

@@ -29,11 +29,7 @@ impl ExpertLinear {
 
     /// `x` `[.., 1, in]` by the experts of `indices` `[..]`.
     fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
-        let ours = match &self.matrices {
-            Matrix::Dense { weight, .. } => kernels::gather_matmul(x, weight, indices)?,
-            Matrix::Quantized { weight, .. } => kernels::gather_quantized_matmul(x, weight, indices)?,
-        };
-        let y = match (ours, &self.matrices) {
+        let y = match (kernels::gather_product(x, self.matrices.weight(), indices)?, &self.matrices) {
             (Some(y), _) => y,
             (None, Matrix::Dense { weight, .. }) => match x.dtype() {
                 Dtype::F16 | Dtype::BF16 if thread_device()? == Device::Cpu => {

@@ -2,7 +2,7 @@
 
 use super::{Module, Weights};
 use crate::error::Result;
-use crate::kernels;
+use crate::kernels::{self, Weight};
 use crate::mlx::ops::{self, Quantized};
 use crate::mlx::{Array, Device, Dtype, thread_device};
 
@@ -18,18 +18,24 @@ pub(super) enum Matrix {
 impl Matrix {
     /// `x @ self.T`.
     pub(super) fn forward(&self, x: &Array) -> Result<Array> {
-        match (self.ours(x, None)?, self) {
-            (Some(y), _) => Ok(y),
-            (None, Matrix::Dense { weight, .. }) => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
-            (None, Matrix::Quantized { weight, .. }) => ops::quantized_matmul(x, weight, true),
+        match kernels::products(x, [(self.weight(), None)])? {
+            Some([y]) => Ok(y),
+            None => self.by_mlx(x),
         }
     }
 
-    /// `x @ self.T + bias` by our own kernels.
-    fn ours(&self, x: &Array, bias: Option<&Array>) -> Result<Option<Array>> {
+    fn by_mlx(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense { weight, .. } => kernels::matmul(x, weight, bias),
-            Matrix::Quantized { weight, .. } => kernels::quantized_matmul(x, weight, bias),
+            Matrix::Dense { weight, .. } => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
+            Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, true),
+        }
+    }
+
+    /// For kernels.
+    pub(super) fn weight(&self) -> Weight<'_> {
+        match self {
+            Matrix::Dense { weight, .. } => Weight::Dense(weight),
+            Matrix::Quantized { weight, .. } => Weight::Quantized(weight),
         }
     }
 
@@ -49,12 +55,10 @@ impl Matrix {
 
     /// The rows with the given indices.
     fn rows(&self, indices: &Array) -> Result<Array> {
-        let ours = match self {
-            Matrix::Dense { weight, dtype: Dtype::F32 } => kernels::rows(weight, indices)?,
-            Matrix::Quantized { weight, dtype: Dtype::F32 } => kernels::quantized_rows(weight, indices)?,
-            _ => None,
-        };
-        if let Some(rows) = ours {
+        let (Matrix::Dense { dtype, .. } | Matrix::Quantized { dtype, .. }) = self;
+        if *dtype == Dtype::F32
+            && let Some(rows) = kernels::rows(self.weight(), indices)?
+        {
             return Ok(rows);
         }
         match self {
@@ -104,14 +108,31 @@ impl Linear {
     }
 }
 
+impl Linear {
+    /// Several layers of the same input: on the CPU they are computed together.
+    pub fn forward_all<const N: usize>(layers: [&Linear; N], x: &Array) -> Result<[Array; N]> {
+        let weights = layers.map(|layer| (layer.matrix.weight(), layer.bias.as_ref()));
+        if let Some(results) = kernels::products(x, weights)? {
+            return Ok(results);
+        }
+        let results: Vec<Array> = layers.iter().map(|layer| layer.by_mlx(x)).collect::<Result<_>>()?;
+        Ok(results.try_into().expect("one of each"))
+    }
+
+    fn by_mlx(&self, x: &Array) -> Result<Array> {
+        match (&self.bias, &self.matrix) {
+            (None, matrix) => matrix.by_mlx(x),
+            (Some(bias), Matrix::Dense { weight, .. }) => {
+                ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?)
+            }
+            (Some(bias), matrix) => ops::add(&matrix.by_mlx(x)?, bias),
+        }
+    }
+}
+
 impl Module for Linear {
     fn forward(&self, x: &Array) -> Result<Array> {
-        let Some(bias) = &self.bias else { return self.matrix.forward(x) };
-        match (self.matrix.ours(x, Some(bias))?, &self.matrix) {
-            (Some(y), _) => Ok(y),
-            (None, Matrix::Dense { weight, .. }) => ops::addmm(bias, x, &ops::transpose(weight, &[1, 0])?),
-            (None, matrix) => ops::add(&matrix.forward(x)?, bias),
-        }
+        Linear::forward_all([self], x).map(|[y]| y)
     }
 }
 

@@ -52,7 +52,10 @@ impl Mlp {
 impl Module for Mlp {
     fn forward(&self, x: &Array) -> Result<Array> {
         let gated = match &self.gate_up {
-            GateUp::Separate(gate, up) => self.activation.gated(&gate.forward(x)?, &up.forward(x)?)?,
+            GateUp::Separate(gate, up) => {
+                let [gate, up] = Linear::forward_all([gate, up], x)?;
+                self.activation.gated(&gate, &up)?
+            }
             GateUp::Fused(both) => self.activation.gated_halves(&both.forward(x)?)?,
         };
         self.down.forward(&gated)
