@@ -18,7 +18,7 @@ use crate::error::{Error, Result, without_panic};
 use crate::kernels;
 use crate::mlx::{Array, Device, ops, thread_device};
 use crate::models::Model;
-use crate::nn::{Batch, Cache, Pass};
+use crate::nn::{Batch, Cache, Pass, length_class};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -386,7 +386,8 @@ impl<'m> Scheduler<'m> {
             shares.push(Share { task, length });
         }
         // Those that a GPU computes together come first, in an order that stays.
-        shares.sort_by_key(|share| (share.length > 1, share.task));
+        let seen = |share: &Share| self.running[share.task].context.seen;
+        shares.sort_by_key(|share| (share.length > 1, length_class(seen(share)), share.task));
         shares
     }
 

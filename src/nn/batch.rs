@@ -96,8 +96,8 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Sequences in the order in which they are packed: their caches and how many new tokens each has. On a
-    /// GPU, those in front with one new token each are computed together.
+    /// Sequences in the order in which they are packed: their caches and how many new tokens each has. Where
+    /// MLX computes, neighbours with one new token each and of one [`super::length_class`] are computed together.
     pub fn new(sequences: impl IntoIterator<Item = (&'a mut [Cache], i32)>) -> Result<Self> {
         let sequences: Vec<_> = sequences.into_iter().collect();
         let packing = Packing::new(&sequences)?;

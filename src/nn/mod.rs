@@ -28,7 +28,7 @@ pub use kv_cache::{CacheOptions, KvCache, KvMeta, KvShape, New, Plans};
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm, rms_norm};
-pub use recall::{Recall, Scores};
+pub use recall::{Recall, Scores, length_class};
 pub use rope::{Rope, RopeScaling};
 pub use short_conv::ShortConv;
 pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};

@@ -27,14 +27,23 @@ pub struct Scores<'a> {
 pub enum Recall {
     /// Where each sequence's lie: kernels read them there.
     Lying(Vec<Vec<kernels::Run>>),
-    /// For MLX.
-    Whole {
-        /// Of the first sequences, which have one query each: keys and values
-        /// `[sequences, kv_heads, positions, dim]`, and what the queries see.
-        together: Option<(Array, Array, Mask)>,
-        /// Of each of the other sequences: `[1, kv_heads, positions, dim]`.
-        each: Vec<(Array, Array)>,
-    },
+    /// For MLX, in the sequences' order.
+    Whole(Vec<Part>),
+}
+
+/// Keys and values `[sequences, kv_heads, positions, dim]`.
+#[derive(Debug)]
+pub enum Part {
+    /// Of one sequence.
+    One(Array, Array),
+    /// Of several with one query each, and what the queries see.
+    Together(Array, Array, Mask),
+}
+
+/// Sequences of about as many positions have the same class: those that share buffers, which are all as long as
+/// the longest.
+pub fn length_class(positions: usize) -> u32 {
+    (positions / 256 + 1).next_power_of_two().ilog2()
 }
 
 impl Recall {
@@ -47,31 +56,49 @@ impl Recall {
         kv_heads: i32,
     ) -> Result<Self> {
         let mut caches = caches.iter_mut().map(|cache| cache.kv()).collect::<Result<Vec<_>>>()?;
-        let kernels = keys.dtype() == Dtype::F32 && kernels::compute()?;
-        let single = if kernels::compute()? { 0 } else { together(packing, &caches) };
-        let (first, others) = caches.split_at_mut(single);
-        let together = match first {
-            [] => None,
-            caches => {
-                let first = |array: &Array| {
-                    let first = ops::slice(array, 1, 0, single as i32)?;
-                    ops::reshape(&first, &[single as i32, kv_heads, 1, -1])
-                };
-                Some(KvCache::update_together(caches, &first(keys)?, &first(values)?, plans)?)
+        let mut ranges = packing.ranges();
+        let new = |rows| New::Rows { keys, values, heads: kv_heads, rows };
+        if kernels::compute()? {
+            for (cache, rows) in caches.iter_mut().zip(ranges) {
+                cache.add(new(rows))?;
             }
-        };
-        for (cache, rows) in others.iter_mut().zip(packing.ranges().skip(single)) {
-            cache.add(New::Rows { keys, values, heads: kv_heads, rows })?;
+            if keys.dtype() == Dtype::F32 {
+                return caches
+                    .iter()
+                    .map(|cache| cache.where_they_lie())
+                    .collect::<Result<_>>()
+                    .map(Recall::Lying);
+            }
+            let part = |cache: &&mut KvCache| cache.whole().map(|(keys, values)| Part::One(keys, values));
+            return caches.iter().map(part).collect::<Result<_>>().map(Recall::Whole);
         }
-        if kernels {
-            return others
-                .iter()
-                .map(|cache| cache.where_they_lie())
-                .collect::<Result<_>>()
-                .map(Recall::Lying);
+        let mut parts = vec![];
+        let mut rest = &mut caches[..];
+        let mut first = 0;
+        while !rest.is_empty() {
+            let count = together(&packing.lengths()[first..], rest);
+            let (members, others) = rest.split_at_mut(count);
+            let rows: Vec<Range<i32>> = ranges.by_ref().take(count).collect();
+            parts.push(match (members, &rows[..]) {
+                ([cache], [rows]) => {
+                    cache.add(new(rows.clone()))?;
+                    let (keys, values) = cache.whole()?;
+                    Part::One(keys, values)
+                }
+                (members, rows) => {
+                    let (start, end) = (rows[0].start, rows[0].start + count as i32);
+                    let column = |array: &Array| {
+                        ops::reshape(&ops::slice(array, 1, start, end)?, &[count as i32, kv_heads, 1, -1])
+                    };
+                    let (keys, values) = (column(keys)?, column(values)?);
+                    let (keys, values, mask) = KvCache::update_together(members, &keys, &values, plans)?;
+                    Part::Together(keys, values, mask)
+                }
+            });
+            rest = others;
+            first += count;
         }
-        let each = others.iter().map(|cache| cache.whole()).collect::<Result<_>>()?;
-        Ok(Recall::Whole { together, each })
+        Ok(Recall::Whole(parts))
     }
 
     /// What the queries `[1, tokens, heads * dim]` read: `[1, tokens, heads * value_dim]`.
@@ -81,29 +108,25 @@ impl Recall {
                 if let Some(attended) = attend_kernel(q, sequences, packing, scores)? {
                     return Ok(attended);
                 }
-                let whole = sequences.iter().map(|runs| join(runs)).collect::<Result<Vec<_>>>()?;
-                attend_each(q, &whole, packing, 0, scores, vec![])
+                let part =
+                    |runs: &Vec<kernels::Run>| join(runs).map(|(keys, values)| Part::One(keys, values));
+                let whole = sequences.iter().map(part).collect::<Result<Vec<_>>>()?;
+                attend_parts(q, &whole, packing, scores)
             }
-            Recall::Whole { together: None, each } => attend_each(q, each, packing, 0, scores, vec![]),
-            Recall::Whole { together: Some((keys, values, mask)), each } => {
-                let sequences = keys.dim(0);
-                let first = ops::slice(q, 1, 0, sequences)?;
-                let first = ops::reshape(&first, &[sequences, scores.heads, 1, -1])?;
-                let attended = attend(&first, keys, values, mask, scores)?;
-                let attended = ops::reshape(&attended, &[1, sequences, -1])?;
-                attend_each(q, each, packing, sequences as usize, scores, vec![attended])
-            }
+            Recall::Whole(parts) => attend_parts(q, parts, packing, scores),
         }
     }
 }
 
-/// How many sequences in front are computed together: those of one token, if there are several.
-fn together(packing: &Packing, caches: &[&mut KvCache]) -> usize {
-    let shape = caches.first().and_then(|cache| cache.shape());
-    let joins =
-        |(length, cache): (&i32, &&mut KvCache)| *length == 1 && cache.can_join() && cache.shape() == shape;
-    let count = packing.lengths().iter().zip(caches).take_while(|&pair| joins(pair)).count();
-    if count > 1 { count } else { 0 }
+/// How many sequences in front are computed together: those of one token each and of about one length, or
+/// a single sequence.
+fn together(lengths: &[i32], caches: &[&mut KvCache]) -> usize {
+    let kind = |cache: &KvCache| (cache.shape(), length_class(cache.offset() as usize));
+    let first = caches.first().map(|cache| kind(cache));
+    let joins = |(length, cache): (&i32, &&mut KvCache)| {
+        *length == 1 && cache.can_join() && Some(kind(cache)) == first
+    };
+    lengths.iter().zip(caches).take_while(|&pair| joins(pair)).count().max(1)
 }
 
 fn attend_kernel(
@@ -133,22 +156,28 @@ fn join(runs: &[kernels::Run]) -> Result<(Array, Array)> {
     Ok((join(keys)?, join(values)?))
 }
 
-/// The sequences from `first` on, one by one; `attended` is what those before them read.
-fn attend_each(
-    q: &Array,
-    memories: &[(Array, Array)],
-    packing: &Packing,
-    first: usize,
-    scores: &Scores,
-    mut attended: Vec<Array>,
-) -> Result<Array> {
+fn attend_parts(q: &Array, parts: &[Part], packing: &Packing, scores: &Scores) -> Result<Array> {
     let swap = |array: &Array| ops::transpose(array, &[0, 2, 1, 3]);
-    let sequences = packing.ranges().zip(packing.masks()).skip(first).zip(memories);
-    for ((Range { start, end }, masks), (keys, values)) in sequences {
-        let q = ops::slice(q, 1, start, end)?;
-        let q = swap(&ops::reshape(&q, &[1, end - start, scores.heads, -1])?)?;
-        let read = swap(&attend(&q, keys, values, masks.of(scores.window)?, scores)?)?;
-        attended.push(ops::reshape(&read, &[1, end - start, -1])?);
+    let mut sequences = packing.ranges().zip(packing.masks());
+    let mut attended = vec![];
+    for part in parts {
+        let Some((Range { start, end }, masks)) = sequences.next() else { break };
+        let read = match part {
+            Part::One(keys, values) => {
+                let q = ops::slice(q, 1, start, end)?;
+                let q = swap(&ops::reshape(&q, &[1, end - start, scores.heads, -1])?)?;
+                let read = swap(&attend(&q, keys, values, masks.of(scores.window)?, scores)?)?;
+                ops::reshape(&read, &[1, end - start, -1])?
+            }
+            Part::Together(keys, values, mask) => {
+                let count = keys.dim(0);
+                sequences.by_ref().take(count as usize - 1).for_each(drop);
+                let q = ops::slice(q, 1, start, start + count)?;
+                let q = ops::reshape(&q, &[count, scores.heads, 1, -1])?;
+                ops::reshape(&attend(&q, keys, values, mask, scores)?, &[1, count, -1])?
+            }
+        };
+        attended.push(read);
     }
     match &attended[..] {
         [only] => Ok(only.clone()),
