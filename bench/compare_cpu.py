@@ -50,14 +50,17 @@ class Model:
         return f"{self.shape}, {self.bits} bits and {FORMATS[self.bits]}"
 
 
+def script(name: str, *words: str) -> list[str]:
+    return [sys.executable, str(HERE / name), *words]
+
+
 def make(out: Path, shape: str, bits: int) -> Model:
-    run = lambda *words: subprocess.run([sys.executable, *map(str, words)], check=True)  # noqa: E731
-    folder = lambda bits: out / f"{shape}-shape-{bits}bit"  # noqa: E731
-    for each in {bits, 16}:
-        run(HERE / "make_model.py", shape, folder(each), each)
+    folders = {each: out / f"{shape}-shape-{each}bit" for each in (bits, 16)}
     file = out / f"{shape}-shape-{FORMATS[bits]}.gguf"
-    run(HERE / "make_gguf.py", folder(16), FORMATS[bits], file)
-    return Model(shape, bits, folder(bits), file)
+    for each, folder in folders.items():
+        subprocess.run(script("make_model.py", shape, str(folder), str(each)), check=True)
+    subprocess.run(script("make_gguf.py", str(folders[16]), FORMATS[bits], str(file)), check=True)
+    return Model(shape, bits, folders[bits], file)
 
 
 def measure(model: Model, batch: list[str], llama_python: str) -> dict[str, list[Result]]:
@@ -74,9 +77,8 @@ def measure(model: Model, batch: list[str], llama_python: str) -> dict[str, list
         ours = [*batch, "--threads", THREADS, str(model.folder)]
         add(work, {OURS: [*ours, *task], THEIRS: [*theirs, *task]}, ROUNDS)
     if MLX_LM and model.bits == 4:
-        task = ["throughput", str(MLX_LM_PROMPT), str(MLX_LM_GENERATED), "1"]
-        mlx_lm = [sys.executable, str(HERE / "mlx_lm_batch.py"), str(model.folder), "stored", *task]
-        add("mlx-lm", {MLX: mlx_lm}, MLX_LM_ROUNDS)
+        task = ["stored", "throughput", str(MLX_LM_PROMPT), str(MLX_LM_GENERATED), "1"]
+        add("mlx-lm", {MLX: script("mlx_lm_batch.py", str(model.folder), *task)}, MLX_LM_ROUNDS)
     return found
 
 
@@ -126,7 +128,7 @@ def explain(reading: list[float], load: float) -> str:
     )
     if MLX_LM:
         text += (
-            f" mlx-lm in bfloat16 on all CPUs, {MLX_LM_ROUNDS} round: prefill of {MLX_LM_PROMPT} tokens, "
+            f" mlx-lm in bfloat16, with threads of its own, {MLX_LM_ROUNDS} round: prefill of {MLX_LM_PROMPT} tokens, "
             f"{MLX_LM_GENERATED - 1} decoded."
         )
     return text + noise(load)
