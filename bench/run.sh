@@ -7,7 +7,7 @@
 #   BENCH_SHAPE=S   the model of many callers, one of make_model.py's (smollm2-135m, on a GPU qwen2.5-0.5b)
 #   BENCH_BF16=0    leaves out mlx-lm in bfloat16, which takes minutes on a CPU
 #   BENCH_FILE=F    where to write the table besides the terminal (target/bench/table.md)
-# Of a CPU (`make bench-cpu`; all of it takes most of an hour and 13 GB of disk):
+# Of a CPU (`make bench-cpu`; all of it takes half an hour and 13 GB of disk):
 #   BENCH_ROUNDS=N  5 if nothing else is said
 #   BENCH_SHAPE=S   the models ("llama-3.2-1b qwen2.5-0.5b")
 #   BENCH_BITS=B    their precisions ("4 8 16")
