@@ -24,7 +24,7 @@ export MLX_ROOT
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test soak fuzz lint header bench install setup fetch clean
+.PHONY: help build demo test soak fuzz lint header bench bench-cpu install setup fetch clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ header: ## write include/mlxrt.h anew from src/ffi
 
 bench: build ## measure prefill, decode and memory
 	@sh bench/run.sh
+
+bench-cpu: build ## measure this CPU beside llama.cpp and mlx-lm
+	@BENCH_ONLY=cpu sh bench/run.sh
 
 install: ## install into PREFIX (/usr/local), below DESTDIR if that is set; run `make` before
 	@sh tools/install.sh "$(PREFIX)"

@@ -1,5 +1,6 @@
 //! Many callers on one model, each on a thread of its own. Prints one JSON object:
 //!
+//!     batch [--threads N] MODEL ...                           on the CPU, with so many threads
 //!     batch MODEL throughput PROMPT GENERATED CONCURRENT...   tokens/s of so many requests at once
 //!     batch MODEL sampled PROMPT GENERATED CONCURRENT...      the same, tokens drawn at temperature 0.8 from the
 //!                                                             most likely ones that make up 95%
@@ -85,6 +86,7 @@ fn throughput(
     let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64();
     Ok(json!({
         "concurrent": count,
+        "prompt": length,
         "generated": generated,
         "total": rate(count * generated, last - started),
         "decode": (ended > begun).then(|| rate(decoded, ended - begun)),
@@ -203,11 +205,20 @@ fn cost(model: &Model, tokens: usize) -> Result<Value, Failure> {
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, what, numbers @ ..] = &arguments[..] else {
-        return Err("usage: batch MODEL throughput|sampled|latency|prefix|cost NUMBER...".into());
+    let (options, arguments) = match &arguments[..] {
+        [flag, threads, rest @ ..] if flag == "--threads" => {
+            let device = Some(Device::Cpu);
+            (LoadOptions { device, threads: Some(threads.parse()?), ..Default::default() }, rest)
+        }
+        all => (LoadOptions::default(), all),
+    };
+    let [folder, what, numbers @ ..] = arguments else {
+        return Err(
+            "usage: batch [--threads N] MODEL throughput|sampled|latency|prefix|cost NUMBER...".into()
+        );
     };
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
-    let model = Model::load(Path::new(folder), LoadOptions::default(), &mut |_, _| true)?;
+    let model = Model::load(Path::new(folder), options, &mut |_, _| true)?;
     // The first step makes what lasts; on a GPU each new shape compiles kernels.
     answer(&model, vec![1], greedy(2, None))?;
     let warm = model.info().device == Device::Gpu;
@@ -238,6 +249,7 @@ fn main() -> Result<(), Failure> {
         "engine": "mlxrt",
         "device": format!("{:?}", info.device).to_lowercase(),
         "dtype": info.dtype.to_string(),
+        "weight_bytes": info.weight_bytes,
         "runs": runs,
     });
     println!("{result}");

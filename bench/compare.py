@@ -96,7 +96,7 @@ def make_table(results: dict[str, list[Result]], rows: list[tuple[str, Figure]])
     """One line for each title and figure; the first engine is ours."""
     names = list(results)
     ours, *others = names
-    heads = [f"{name} ({results[name][0]['dtype']})" for name in names]
+    heads = [f"{name} ({r[0]['dtype']})" if "dtype" in r[0] else name for name, r in results.items()]
     lines = [["", *heads, *(f"mlxrt / {name}" for name in others)]]
     for title, figure in rows:
         found = {name: values(results[name], figure) for name in names}

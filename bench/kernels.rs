@@ -1,9 +1,10 @@
 //! Our CPU kernels beside MLX's own, and beside what memory gives: decode in GB/s of weights (of a set
 //! larger than the caches), prefill in GFLOP/s. The best of several runs.
 //!
-//!     cargo run --release --example kernels -- [rounds] [--mlx] [--exact] [--only FORMAT]
+//!     cargo run --release --example kernels -- [rounds] [--mlx] [--exact] [--threads N] [--only FORMAT]
 //!
 //! `--mlx`: MLX's products instead, from 8 rows on of the dequantised matrix, where that is faster.
+//! `--only reading`: no kernel, only what memory gives.
 //! `--only attention`: attention alone, in GB/s of keys and values, or in GFLOP/s of what queries see.
 
 use mlxrt::error::Result;
@@ -23,9 +24,9 @@ fn time(rounds: usize, run: impl Fn() -> Result<()>) -> Result<f64> {
     Ok(best)
 }
 
-/// Bytes a second that all threads read together.
+/// Bytes a second that all threads read together, of a GiB.
 fn probe(rounds: usize) -> Result<f64> {
-    let data = vec![1u64; 64 << 20];
+    let data = vec![1u64; 128 << 20];
     let threads = kernels::threads::count();
     let seconds = time(rounds, || {
         std::thread::scope(|scope| {
@@ -190,6 +191,9 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let rounds = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(10);
     let mlx = arguments.iter().any(|text| text == "--mlx");
+    if let Some(at) = arguments.iter().position(|text| text == "--threads") {
+        kernels::threads::set_count(arguments.get(at + 1).and_then(|n| n.parse().ok()).unwrap_or(1))?;
+    }
     use_device(Device::Cpu)?;
     kernels::set_exact(arguments.iter().any(|text| text == "--exact"));
     println!("{} threads; reading: {:.1} GB/s", kernels::threads::count(), probe(rounds)? / 1e9);

@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,14 +20,11 @@ from mlx_lm.generate import BatchGenerator
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.utils import load
 
+sys.path.append(str(Path(__file__).resolve().parent))
+from many import Times, prompt, rates  # noqa: E402
+
 # Tokens of each stream before the long prompt joins.
 ALONE = 24
-
-Times = dict[int, list[float]]
-
-
-def prompt(length: int, number: int, vocab: int) -> list[int]:
-    return [(i * 7919 + number * 10473 + length * 131 + 17) % vocab for i in range(length)]
 
 
 def step(generator: BatchGenerator, times: Times) -> None:
@@ -47,17 +45,7 @@ def throughput(model: nn.Module, vocab: int, length: int, generated: int, count:
         step(generator, times)
     mx.synchronize(generator.stream)
     generator.close()
-    begun = max(t[0] for t in times.values())
-    ended = min(t[-1] for t in times.values())
-    last = max(t[-1] for t in times.values())
-    decoded = sum(begun < time <= ended for t in times.values() for time in t)
-    return {
-        "concurrent": count,
-        "generated": generated,
-        "total": count * generated / (last - start),
-        "decode": decoded / (ended - begun) if ended > begun else None,
-        "first": begun - start,
-    }
+    return rates(start, times, length, generated)
 
 
 def percentiles(gaps: list[float]) -> dict:

@@ -2,11 +2,18 @@
 # Prints load time, speed and memory of mlxrt beside mlx-lm's, on the same random weights, in one
 # run. Wants the library in target/stage (`make build`). Variables:
 #   BENCH_ROUNDS=N  how often each is run (2); each round turns the order round
-#   BENCH_ONLY=X    "one" caller or "many" (both)
-#   BENCH_QUICK=1   many callers in a minute or two, to see that it works; its figures mean nothing
+#   BENCH_ONLY=X    "one" caller or "many" (both), or "cpu": a CPU beside llama.cpp too, which the first run builds
+#   BENCH_QUICK=1   many callers or a CPU in a minute or two, to see that it works; its figures mean nothing
 #   BENCH_SHAPE=S   the model of many callers, one of make_model.py's (smollm2-135m, on a GPU qwen2.5-0.5b)
 #   BENCH_BF16=0    leaves out mlx-lm in bfloat16, which takes minutes on a CPU
 #   BENCH_FILE=F    where to write the table besides the terminal (target/bench/table.md)
+# Of a CPU (`make bench-cpu`; all of it takes half an hour and 13 GB of disk):
+#   BENCH_ROUNDS=N  5 if nothing else is said
+#   BENCH_SHAPE=S   the models ("llama-3.2-1b qwen2.5-0.5b")
+#   BENCH_BITS=B    their precisions ("4 8 16")
+#   BENCH_THREADS=N those of mlxrt and llama.cpp (2)
+#   BENCH_MLX_LM=0  leaves out mlx-lm, which takes minutes
+#   BENCH_FILE=F    target/bench/cpu.md
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -39,13 +46,30 @@ if [ "${BENCH_ONLY:-one}" = one ]; then
     "$python" "$root/bench/compare.py" "$out"
 fi
 
+examples() { # examples NAME...: compiles them
+    for name; do set -- "$@" --example "$name"; shift; done
+    [ "${CUDA:-}" != 1 ] || set -- "$@" --features cuda
+    [ "${HUB:-}" != 1 ] || set -- "$@" --features hub
+    (cd "$root" && "${CARGO:-cargo}" build --release --locked "$@")
+}
+# Alone these get the installed MLX: Python has its own.
+ours() { # ours COMMAND ARGUMENT...: what runs batch.rs
+    "$@" env "LD_LIBRARY_PATH=$target/stage/lib/mlxrt/mlx/lib" "$target/release/examples/batch"
+}
+
 if [ "${BENCH_ONLY:-many}" = many ]; then
-    features=""
-    [ "${CUDA:-}" != 1 ] || features="--features cuda"
-    [ "${HUB:-}" != 1 ] || features="$features --features hub"
-    # shellcheck disable=SC2086 # several words or none
-    (cd "$root" && "${CARGO:-cargo}" build --release --locked --example batch $features)
-    # Alone this program gets the installed MLX: Python has its own.
-    "$python" "$root/bench/compare_batch.py" "$out" env "LD_LIBRARY_PATH=$target/stage/lib/mlxrt/mlx/lib" \
-        "$target/release/examples/batch"
+    examples batch
+    ours "$python" "$root/bench/compare_batch.py" "$out"
+fi
+
+if [ "${BENCH_ONLY:-}" = cpu ]; then
+    llama=$target/tmp/llama-cpp
+    # For this very processor and no GPU: no wheel of another one or with other settings.
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_METAL=OFF" PIP_NO_CACHE_DIR=1 \
+        sh "$root/tests/parity/venv.sh" "$llama" "$root/bench/llama_cpp.txt" llama.cpp || {
+        echo "bench: llama.cpp cannot be built here, so there is nothing to compare with" >&2
+        exit 1
+    }
+    examples batch kernels
+    ours "$python" "$root/bench/compare_cpu.py" "$out" "$llama/bin/python"
 fi

@@ -1,19 +1,20 @@
 #!/bin/sh
-# Makes the Python environment of the parity tests: venv.sh DEST
-# Exit code 3 and a line "skipped: parity: WHY" where that cannot be done here.
+# Makes a Python environment: venv.sh DEST [REQUIREMENTS NAME], that of the parity tests if nothing else is said.
+# Exit code 3 and a line "skipped: NAME: WHY" where that cannot be done here.
 set -eu
 
-if [ $# -ne 1 ]; then
-    echo "usage: venv.sh DEST" >&2
+if [ $# -ne 1 ] && [ $# -ne 3 ]; then
+    echo "usage: venv.sh DEST [REQUIREMENTS NAME]" >&2
     exit 2
 fi
 dest=$1
-requirements=$(dirname "$0")/requirements.txt
-stamp=$dest/parity-requirements.txt
+requirements=${2:-$(dirname "$0")/requirements.txt}
+name=${3:-parity}
+stamp=$dest/$name-requirements.txt
 log=$dest.log
 
 skip() {
-    echo "skipped: parity: $1"
+    echo "skipped: $name: $1"
     exit 3
 }
 
