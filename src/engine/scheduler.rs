@@ -476,7 +476,7 @@ impl<'m> Scheduler<'m> {
                 || shares.iter().all(|share| self.running[share.task].request.is_cancelled())
         };
         let interruptible = self.on_cpu && (self.last_step > SLOW_STEP || ids.len() > shares.len());
-        let pass = Pass { interrupt: interruptible.then_some(&nobody_waits as &dyn Fn() -> bool) };
+        let pass = if interruptible { Pass::interruptible(&nobody_waits) } else { Pass::default() };
         let input = Array::from_i32(ids, &[1, ids.len() as i32])?;
         let sequences = caches.iter_mut().zip(shares);
         let sequences = sequences.map(|(caches, share)| (&mut caches[..], share.length as i32));

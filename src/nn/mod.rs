@@ -35,6 +35,8 @@ pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// A layer that maps its input, the last axis of it, without any memory.
 pub trait Module {
@@ -48,19 +50,40 @@ impl Module for Box<dyn Module> {
     }
 }
 
+/// How long an interruption may wait.
+const PATIENCE: Duration = Duration::from_millis(30);
+
 /// One run of a model over some tokens, and how it can be interrupted.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 pub struct Pass<'a> {
-    /// Asked between layers: true stops the run. Setting it makes every layer be evaluated on its
-    /// own, which costs nothing on the CPU but hinders a GPU.
-    pub interrupt: Option<&'a dyn Fn() -> bool>,
+    interrupt: Option<&'a dyn Fn() -> bool>,
+    /// Layers that are computed together, and how many of them are done.
+    together: Cell<u32>,
+    done: Cell<u32>,
+    begun: Cell<Option<Instant>>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    /// A run that ends between layers when `interrupt` is true. It is asked every 30 ms or after each layer: MLX
+    /// waits for what was computed until then, which costs next to nothing on the CPU but hinders a GPU.
+    pub fn interruptible(interrupt: &'a dyn Fn() -> bool) -> Self {
+        Pass { interrupt: Some(interrupt), begun: Cell::new(Some(Instant::now())), ..Default::default() }
+    }
+
     /// To be called with the output of every layer.
     pub fn layer_done(&self, output: &Array) -> Result<()> {
         let Some(interrupt) = self.interrupt else { return Ok(()) };
+        let done = self.done.get() + 1;
+        self.done.set(done);
+        if done < self.together.get() {
+            return Ok(());
+        }
         output.eval()?;
+        let now = Instant::now();
+        let took = self.begun.replace(Some(now)).map_or(Duration::ZERO, |begun| now - begun);
+        let layers = PATIENCE.as_secs_f64() * f64::from(done) / took.as_secs_f64().max(1e-6);
+        self.together.set(layers as u32);
+        self.done.set(0);
         if interrupt() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
