@@ -220,12 +220,9 @@ impl<'m> Scheduler<'m> {
 
     /// Tells the caller, and keeps what the model remembers where it is of use.
     fn end(&mut self, task: Task, end: Result<Finish>) {
-        let mut failure = end.as_ref().err().cloned();
+        let failure = end.as_ref().err().cloned();
         let (session, shared) = (task.request.session, task.request.shared.clone());
         let mut context = task.end(end);
-        if failure.is_none() && (session.is_some() || self.prefixes.wants(&context)) {
-            failure = context.leave_group().err();
-        }
         // Nobody waits for what is done here: a failure costs a prefill later.
         let sound = match failure {
             None => Ok(()),
@@ -233,6 +230,9 @@ impl<'m> Scheduler<'m> {
             // Caches may hold what MLX failed to compute, and would fail at again.
             Some(error) => Err(error),
         };
+        // What is kept must not keep the buffers of those that it was computed with.
+        let kept = session.is_some() || self.prefixes.wants(&context);
+        let sound = sound.and_then(|()| if kept { context.leave_group() } else { Ok(()) });
         let sound = sound.or_else(|_| context.forget(self.model));
         let kept = match session {
             _ if sound.is_err() => Ok(None),

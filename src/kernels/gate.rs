@@ -1,7 +1,7 @@
 //! `activation(gate) * up`.
 
 use super::isa::{Isa, for_every_isa};
-use super::math::fma;
+use super::math::exp_inside;
 use super::threads::for_each_part;
 use super::{Activation, CLIP, SLOPE};
 use crate::error::{Error, Result};
@@ -106,24 +106,12 @@ fn exp_of_double<const FMA: bool>(x: f64) -> f32 {
     exp::<FMA>(x as f32, (x - f64::from(x as f32)) as f32)
 }
 
-/// `exp(x + rest)` with a small `rest`: infinity for `x` beyond 88, next to nothing below -87. As in the
-/// sampler, the polynomial is Cephes's (Moshier 1992).
+/// `exp(x + rest)` with a small `rest`: infinity for `x` beyond 88, next to nothing below -87.
 #[inline(always)]
 fn exp<const FMA: bool>(x: f32, rest: f32) -> f32 {
-    // 1.5 * 2^23: adding it rounds to whole numbers, which then are the last bits.
-    const ROUND: f32 = 12_582_912.0;
     let within = if x > -87.0 { x } else { -87.0 };
     let within = if within < 88.0 { within } else { 88.0 };
-    let rounded = fma::<FMA>(within, std::f32::consts::LOG2_E, ROUND);
-    let whole = rounded - ROUND;
-    // x - whole * ln 2, in two parts so that nothing is lost.
-    let r = fma::<FMA>(whole, 2.121_944_4e-4, fma::<FMA>(whole, -0.693_359_4, within)) + rest;
-    let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
-        p = fma::<FMA>(p, r, coefficient);
-    }
-    let power = fma::<FMA>(p, r * r, r) + 1.0;
-    let value = f32::from_bits(power.to_bits().wrapping_add(rounded.to_bits() << 23));
+    let value = exp_inside::<FMA>(within, rest);
     if x > 88.0 { f32::INFINITY } else { value }
 }
 

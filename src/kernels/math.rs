@@ -7,24 +7,30 @@ pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `exp(x)` for `x` up to 0; below -87 it is 0. The polynomial is Cephes's (Moshier 1992); it is right to 2
-/// units in the last place.
+/// `exp(x)` for `x` up to 0; below -87 it is 0.
 #[inline(always)]
 pub fn exp_negative<const FMA: bool>(x: f32) -> f32 {
+    let inside = if x < -87.0 { -87.0 } else { x };
+    let power = exp_inside::<FMA>(inside, 0.0);
+    if x < -87.0 { 0.0 } else { power }
+}
+
+/// `exp(x + rest)` for `x` from -87 to 88 and a small `rest`. The polynomial is Cephes's (Moshier 1992); it is
+/// right to 2 units in the last place.
+#[inline(always)]
+pub(super) fn exp_inside<const FMA: bool>(x: f32, rest: f32) -> f32 {
     // 1.5 * 2^23: adding it rounds to whole numbers, which then are the last bits.
     const ROUND: f32 = 12_582_912.0;
-    let inside = if x < -87.0 { -87.0 } else { x };
-    let rounded = fma::<FMA>(inside, std::f32::consts::LOG2_E, ROUND);
+    let rounded = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let whole = rounded - ROUND;
     // x - whole * ln 2, in two parts so that nothing is lost.
-    let r = fma::<FMA>(whole, 2.121_944_4e-4, fma::<FMA>(whole, -0.693_359_4, inside));
+    let r = fma::<FMA>(whole, 2.121_944_4e-4, fma::<FMA>(whole, -0.693_359_4, x)) + rest;
     let mut p = 1.987_569_1e-4;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
         p = fma::<FMA>(p, r, coefficient);
     }
     let power = fma::<FMA>(p * r, r, r) + 1.0;
-    let power = f32::from_bits(power.to_bits().wrapping_add(rounded.to_bits() << 23));
-    if x < -87.0 { 0.0 } else { power }
+    f32::from_bits(power.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
 
 /// `tanh(x)`. The polynomial for small `x` is Cephes's.

@@ -58,25 +58,19 @@ impl Recall {
         let mut caches = caches.iter_mut().map(|cache| cache.kv()).collect::<Result<Vec<_>>>()?;
         let mut ranges = packing.ranges();
         let new = |rows| New::Rows { keys, values, heads: kv_heads, rows };
-        if kernels::compute()? {
+        let alone = kernels::compute()?;
+        if alone && keys.dtype() == Dtype::F32 {
             for (cache, rows) in caches.iter_mut().zip(ranges) {
                 cache.add(new(rows))?;
             }
-            if keys.dtype() == Dtype::F32 {
-                return caches
-                    .iter()
-                    .map(|cache| cache.where_they_lie())
-                    .collect::<Result<_>>()
-                    .map(Recall::Lying);
-            }
-            let part = |cache: &&mut KvCache| cache.whole().map(|(keys, values)| Part::One(keys, values));
-            return caches.iter().map(part).collect::<Result<_>>().map(Recall::Whole);
+            let lying = caches.iter().map(|cache| cache.where_they_lie());
+            return lying.collect::<Result<_>>().map(Recall::Lying);
         }
         let mut parts = vec![];
         let mut rest = &mut caches[..];
         let mut first = 0;
         while !rest.is_empty() {
-            let count = together(&packing.lengths()[first..], rest);
+            let count = if alone { 1 } else { together(&packing.lengths()[first..], rest) };
             let (members, others) = rest.split_at_mut(count);
             let rows: Vec<Range<i32>> = ranges.by_ref().take(count).collect();
             parts.push(match (members, &rows[..]) {
