@@ -441,7 +441,8 @@ typedef struct mlxrt_generate_options {
     uint32_t repetition_window;
     // Non-zero: don't stop at the model's end-of-turn tokens.
     int32_t ignore_end;
-    // Seed of the sampling: the same seed gives the same tokens. 0: another one each time.
+    // Seed of the sampling: the same seed gives the same tokens, on a GPU others than on a CPU. 0: another one each
+    // time.
     uint64_t seed;
     // Ids that end the answer besides the model's own; not part of it.
     const int32_t *stop_tokens;

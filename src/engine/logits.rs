@@ -1,6 +1,7 @@
-//! What a step has to show for itself: the logits of the rows that somebody wants, or just the best token
-//! where that is all that counts, which a GPU finds without sending hundreds of kilobytes for each.
+//! What a step has to show for itself: the logits of the rows that somebody wants, or just a token where
+//! that is all that counts, which a GPU chooses without sending hundreds of kilobytes for each.
 
+use super::draw::{Choosing, choose};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
 use std::time::{Duration, Instant};
@@ -9,14 +10,20 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub row: i32,
-    /// The most likely token and its probability are enough.
-    pub best_only: bool,
+    /// How its token is chosen, if that and its probability are enough.
+    pub choosing: Option<Choosing>,
+}
+
+impl Wanted {
+    fn kind(&self) -> Option<usize> {
+        self.choosing.map(|choosing| choosing.kind())
+    }
 }
 
 /// The logits behind one row.
 pub(super) enum Row<'a> {
-    /// The most likely token and the logarithm of its probability.
-    Best(i32, f32),
+    /// The chosen token and the logarithm of its probability.
+    Chosen(i32, f32),
     /// All.
     All(&'a mut [f32]),
 }
@@ -24,8 +31,8 @@ pub(super) enum Row<'a> {
 /// The logits of a step, in the order in which they were wanted.
 #[derive(Default)]
 pub(super) struct Logits {
-    /// Token and logarithm, one pair behind the other.
-    best: Vec<f32>,
+    /// Of each kind of choosing token and logarithm, one pair behind the other.
+    chosen: [Vec<f32>; Choosing::KINDS],
     /// One row behind the other.
     all: Vec<f32>,
 }
@@ -34,40 +41,49 @@ impl Logits {
     /// Computes `logits` `[1, wanted, vocabulary]`; the time that takes is added to `evaluated`.
     pub fn read(logits: &Array, wanted: &[Wanted], evaluated: &mut Duration) -> Result<Self> {
         // In one go: each evaluation has the engine thread and MLX's wait for each other.
-        if wanted.iter().all(|wanted| !wanted.best_only) {
-            return Ok(Logits { best: vec![], all: timed(evaluated, || logits.to_vec_f32())? });
+        if wanted.iter().all(|wanted| wanted.choosing.is_none()) {
+            return Ok(Logits { all: timed(evaluated, || logits.to_vec_f32())?, ..Default::default() });
         }
         let logits = ops::astype(&ops::squeeze(logits, 0)?, Dtype::F32)?;
-        let rows = |best_only: bool| {
-            let rows = (0..).zip(wanted).filter(|(_, wanted)| wanted.best_only == best_only);
+        let rows = |kind: Option<usize>| {
+            let rows = (0..).zip(wanted).filter(|(_, wanted)| wanted.kind() == kind);
             let rows: Vec<i32> = rows.map(|(row, _)| row).collect();
-            match rows.len() == wanted.len() {
-                true => Ok(logits.clone()),
-                false => ops::take(&logits, &Array::from_i32(&rows, &[rows.len() as i32])?),
+            match rows.len() {
+                0 => Ok(None),
+                all if all == wanted.len() => Ok(Some(logits.clone())),
+                some => ops::take(&logits, &Array::from_i32(&rows, &[some as i32])?).map(Some),
             }
         };
-        let of = rows(true)?;
-        let count = of.dim(0) as usize;
-        // Ids are whole numbers below 2^24, which floats are exact for.
-        let ids = ops::astype(&ops::argmax(&of, -1)?, Dtype::F32)?;
-        let logprobs = ops::subtract(&ops::max(&of, -1)?, &ops::log_sum_exp(&of, -1)?)?;
-        let pairs = ops::flatten(&ops::stack(&[&ids, &logprobs], 1)?, 0, 1)?;
-        if count == wanted.len() {
-            return Ok(Logits { best: timed(evaluated, || pairs.to_vec_f32())?, all: vec![] });
+        let (mut parts, mut lengths) = (vec![], [0; Choosing::KINDS]);
+        for (kind, length) in lengths.iter_mut().enumerate() {
+            let Some(rows) = rows(Some(kind))? else { continue };
+            let how = wanted.iter().filter(|wanted| wanted.kind() == Some(kind));
+            let how: Vec<Choosing> = how.filter_map(|wanted| wanted.choosing).collect();
+            parts.push(ops::flatten(&choose(&rows, &how)?, 0, 1)?);
+            *length = 2 * how.len();
         }
-        let both = ops::concatenate(&[&pairs, &ops::flatten(&rows(false)?, 0, 1)?], 0)?;
-        let mut best = timed(evaluated, || both.to_vec_f32())?;
-        let all = best.split_off(2 * count);
-        Ok(Logits { best, all })
+        if let Some(rows) = rows(None)? {
+            parts.push(ops::flatten(&rows, 0, 1)?);
+        }
+        let numbers = match &parts[..] {
+            [only] => timed(evaluated, || only.to_vec_f32())?,
+            all => {
+                let all = ops::concatenate(&all.iter().collect::<Vec<_>>(), 0)?;
+                timed(evaluated, || all.to_vec_f32())?
+            }
+        };
+        let mut rest = &numbers[..];
+        let chosen = lengths.map(|length| rest.split_off(..length).unwrap_or_default().to_vec());
+        Ok(Logits { chosen, all: rest.to_vec() })
     }
 
     /// Row by row.
     pub fn rows(&mut self, wanted: &[Wanted], vocabulary: usize) -> impl Iterator<Item = Row<'_>> {
-        let mut best = self.best.chunks_exact(2);
+        let mut chosen = self.chosen.each_ref().map(|pairs| pairs.chunks_exact(2));
         let mut all = self.all.chunks_exact_mut(vocabulary);
-        wanted.iter().map_while(move |wanted| match wanted.best_only {
-            true => best.next().map(|pair| Row::Best(pair[0] as i32, pair[1])),
-            false => all.next().map(Row::All),
+        wanted.iter().map_while(move |wanted| match wanted.kind() {
+            Some(kind) => chosen[kind].next().map(|pair| Row::Chosen(pair[0] as i32, pair[1])),
+            None => all.next().map(Row::All),
         })
     }
 }
@@ -83,6 +99,7 @@ pub(super) fn timed<T>(time: &mut Duration, run: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::draw::Draw;
     use crate::mlx::{Device, use_device};
 
     #[test]
@@ -90,18 +107,27 @@ mod tests {
         use_device(Device::Cpu).unwrap();
         let numbers = [0.0, 2.0, 1.0, 5.0, -1.0, 5.0, 1.0, 1.0, 3.0];
         let logits = Array::from_f32(&numbers, &[1, 3, 3]).unwrap();
-        for pattern in [[false; 3], [true; 3], [true, false, true], [false, true, false]] {
-            let wanted: Vec<Wanted> = pattern.iter().map(|&best_only| Wanted { row: 0, best_only }).collect();
+        // At such a temperature chance has nothing to choose; of 5 and 5 it does.
+        let cold = Draw { temperature: 0.01, top_k: 0, top_p: 1.0, min_p: 0.0, random: 0.25 };
+        let kinds = [
+            None,
+            Some(Choosing::Best),
+            Some(Choosing::Draw(cold)),
+            Some(Choosing::Draw(Draw { top_k: 2, ..cold })),
+        ];
+        for pattern in 0..kinds.len().pow(3) {
+            let kind = |row: u32| kinds[pattern / kinds.len().pow(row) % kinds.len()];
+            let wanted: Vec<Wanted> = (0..3).map(|row| Wanted { row: 0, choosing: kind(row) }).collect();
             let mut read = Logits::read(&logits, &wanted, &mut Duration::default()).unwrap();
             let rows: Vec<Row> = read.rows(&wanted, 3).collect();
             assert_eq!(rows.len(), 3);
-            for (index, (row, best_only)) in rows.into_iter().zip(pattern).enumerate() {
+            for (index, (row, wanted)) in rows.into_iter().zip(&wanted).enumerate() {
                 let expected = &numbers[3 * index..3 * index + 3];
                 match row {
-                    Row::All(all) => assert!(!best_only && *all == *expected),
-                    Row::Best(id, logprob) => {
+                    Row::All(all) => assert!(wanted.choosing.is_none() && *all == *expected),
+                    Row::Chosen(id, logprob) => {
                         // The first of equals.
-                        assert!(best_only && id == [1, 0, 2][index]);
+                        assert!(wanted.choosing.is_some() && id == [1, 0, 2][index]);
                         let sum: f32 = expected.iter().map(|logit| logit.exp()).sum();
                         assert!((logprob - (expected[id as usize] - sum.ln())).abs() < 1e-6);
                     }

@@ -14,6 +14,7 @@ mod detokenizer;
 mod discover;
 #[cfg(feature = "hub")]
 mod download;
+mod draw;
 pub mod gguf;
 mod hub;
 mod jinja;

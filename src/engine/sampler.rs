@@ -2,6 +2,7 @@
 //! temperature, as mlx-lm's do.
 
 use super::Sampling;
+use super::draw::{Choosing, Draw};
 use crate::error::{Error, Result};
 use crate::kernels::exp_negative;
 use rand::{RngExt, SeedableRng};
@@ -27,9 +28,17 @@ impl Sampler {
         Sampler { options, random: Pcg64::seed_from_u64(seed) }
     }
 
-    /// Whether it takes the most likely token, whatever came before.
-    pub fn is_greedy(&self) -> bool {
-        self.options.temperature == 0.0 && self.options.repetition_penalty == 1.0
+    /// How the device chooses the next token in place of [`Self::next`]; `None`: what came before counts.
+    pub(super) fn choosing(&mut self) -> Option<Choosing> {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.options;
+        match self.options.repetition_penalty {
+            1.0 if temperature == 0.0 => Some(Choosing::Best),
+            1.0 => {
+                let random = self.random.random::<f32>();
+                Some(Choosing::Draw(Draw { temperature, top_k, top_p, min_p, random }))
+            }
+            _ => None,
+        }
     }
 
     /// The next token and the logarithm of the probability that the model gave it. `history` is the
@@ -98,6 +107,16 @@ impl Sampler {
             keep_mass(&mut kept, top_p, |c| exp_negative::<false>(c.logit - max) / sum);
         }
         kept
+    }
+}
+
+#[cfg(test)]
+impl Sampler {
+    /// The tokens that the filters leave.
+    pub fn kept(&self, logits: &[f32]) -> Vec<usize> {
+        let max = logits.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        let kept = self.filter(logits, max, sum_exp(logits, max));
+        kept.iter().map(|candidate| candidate.id as usize).collect()
     }
 }
 

@@ -403,11 +403,11 @@ impl<'m> Scheduler<'m> {
         let mut ids: Vec<i32> = vec![];
         let mut wanted = vec![];
         for share in shares {
-            let task = &self.running[share.task];
+            let task = &mut self.running[share.task];
             ids.extend(&task.context.unseen()[..share.length]);
             if task.wants_logits(share.length) {
-                let best_only = !self.on_cpu && task.wants_best_only();
-                wanted.push(Wanted { row: ids.len() as i32 - 1, best_only });
+                let choosing = if self.on_cpu { None } else { task.choosing() };
+                wanted.push(Wanted { row: ids.len() as i32 - 1, choosing });
             }
         }
         let mut caches: Vec<_> =

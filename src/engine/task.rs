@@ -3,6 +3,7 @@
 
 use super::answer::Finish;
 use super::context::Context;
+use super::draw::Choosing;
 use super::logits::Row;
 use super::request::{Cost, Event, Request, Work};
 use super::sampler::{Sampler, log_sum_exp};
@@ -63,9 +64,13 @@ impl Task {
         self.context.seen + length == self.context.ids.len()
     }
 
-    /// Whether the most likely token and its probability are all that it needs of the logits.
-    pub fn wants_best_only(&self) -> bool {
-        matches!(self.request.work, Work::Generate) && self.sampler.is_greedy()
+    /// How the next token is chosen, where it and its probability are all that is needed of the logits.
+    /// Draws a random number, so ask once for each token.
+    pub fn choosing(&mut self) -> Option<Choosing> {
+        match self.request.work {
+            Work::Generate => self.sampler.choosing(),
+            Work::Classify(_) => None,
+        }
     }
 
     /// Notes that the model has seen the next `length` tokens; prompts are cut at multiples of `grid`.
@@ -142,8 +147,10 @@ impl Chooser<'_> {
                 let (id, logprob) = self.sampler.next(logits, self.history)?;
                 Ok(Choice::Token(id, logprob))
             }
-            (Work::Generate, Row::Best(id, logprob)) if logprob.is_finite() => Ok(Choice::Token(id, logprob)),
-            (Work::Generate, Row::Best(_, logprob)) => Err(Error::BadModel(format!(
+            (Work::Generate, Row::Chosen(id, logprob)) if logprob.is_finite() => {
+                Ok(Choice::Token(id, logprob))
+            }
+            (Work::Generate, Row::Chosen(_, logprob)) => Err(Error::BadModel(format!(
                 "the model computed {logprob} as the logarithm of a probability"
             ))),
             (Work::Classify(labels), Row::All(logits)) => {
@@ -155,7 +162,9 @@ impl Chooser<'_> {
                 let best_logprob = logits[best] - log_sum;
                 Ok(Choice::Scores(Event::Scores { best: best as i32, best_logprob, logits: scores }))
             }
-            (Work::Classify(_), Row::Best(..)) => Err(Error::Internal("classifying takes all logits".into())),
+            (Work::Classify(_), Row::Chosen(..)) => {
+                Err(Error::Internal("classifying takes all logits".into()))
+            }
         }
     }
 }

@@ -33,7 +33,8 @@ pub struct mlxrt_generate_options {
     pub repetition_window: u32,
     /// Non-zero: don't stop at the model's end-of-turn tokens.
     pub ignore_end: i32,
-    /// Seed of the sampling: the same seed gives the same tokens. 0: another one each time.
+    /// Seed of the sampling: the same seed gives the same tokens, on a GPU others than on a CPU. 0: another one each
+    /// time.
     pub seed: u64,
     /// Ids that end the answer besides the model's own; not part of it.
     pub stop_tokens: *const i32,
