@@ -5,10 +5,11 @@
 //!
 //! `--mlx`: MLX's products instead, from 8 rows on of the dequantised matrix, where that is faster.
 //! `--only reading`: no kernel, only what memory gives.
+//! `--only operation`: what an operation costs besides its work.
 //! `--only attention`: attention alone, in GB/s of keys and values, or in GFLOP/s of what queries see.
 
 use mlxrt::error::Result;
-use mlxrt::kernels::{self, AttentionOptions, Run, Sequence, Weight};
+use mlxrt::kernels::{self, AttentionOptions, Run, Sequence, Source, Weight};
 use mlxrt::mlx::ops::{self, Mask, QuantMode, Quantization, Quantized};
 use mlxrt::mlx::{Array, Device, Dtype, eval, use_device};
 use std::time::Instant;
@@ -39,7 +40,13 @@ fn probe(rounds: usize) -> Result<f64> {
     Ok(size_of_val(data.as_slice()) as f64 / seconds)
 }
 
-fn matrix(rows: i32, columns: i32, quantization: Quantization, seed: i32) -> Result<Quantized> {
+fn matrix(
+    rows: i32,
+    columns: i32,
+    quantization: Quantization,
+    interleaved: bool,
+    seed: i32,
+) -> Result<Quantized> {
     let Quantization { bits, group_size, mode } = quantization;
     let words: Vec<i32> =
         (0..rows * (columns / 32 * bits)).map(|i| (i ^ seed).wrapping_mul(-1_640_531_535)).collect();
@@ -56,6 +63,12 @@ fn matrix(rows: i32, columns: i32, quantization: Quantization, seed: i32) -> Res
     let scales = ops::astype(&groups, Dtype::BF16)?;
     let biases = ops::multiply(&scales, &ops::astype(&Array::scalar(-7.5)?, Dtype::BF16)?)?;
     eval([&packed, &scales, &biases])?;
+    if interleaved {
+        for array in [&packed, &scales, &biases] {
+            // SAFETY: nobody else has it yet.
+            unsafe { kernels::interleave(array) }?;
+        }
+    }
     Ok(Quantized { packed, scales, biases: Some(biases), quantization })
 }
 
@@ -66,27 +79,42 @@ fn bytes(w: &Quantized) -> usize {
 /// Dense matrices, with which MLX calls BLAS.
 fn dense(rounds: usize, mlx: bool, dtype: Dtype) -> Result<()> {
     let (rows, columns) = (8192, 2048);
-    let w = Array::from_f32(&vec![0.5; (rows * columns) as usize], &[rows, columns])?;
-    let w = ops::astype(&w, dtype)?;
-    w.eval()?;
+    let make = |_| {
+        let w = Array::from_f32(&vec![0.5; (rows * columns) as usize], &[rows, columns])?;
+        let w = ops::astype(&w, dtype)?;
+        w.eval()?;
+        Ok(w)
+    };
+    let set: Vec<Array> = (0..8).map(make).collect::<Result<_>>()?;
     print!("{dtype}, {rows} x {columns}:");
-    for m in [1, 4, 16, 128, 512] {
+    let product =
+        |x: &Array, w: &Array| match kernels::products(Source::Plain(x), [(Weight::Dense(w), None)], None)?
+            .filter(|_| !mlx)
+        {
+            Some([y]) => Ok(y),
+            None => ops::matmul(x, &ops::transpose(w, &[1, 0])?),
+        };
+    for m in [1, 4, 8, 16, 64, 128, 256, 512] {
         let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
-        let seconds =
-            time(rounds, || match kernels::products(&x, [(Weight::Dense(&w), None)])?.filter(|_| !mlx) {
-                Some([y]) => y.eval(),
-                None => ops::matmul(&x, &ops::transpose(&w, &[1, 0])?)?.eval(),
-            })?;
-        print!("  {m} rows {:.0} GFLOP/s", 2e-9 * f64::from(rows * columns) * f64::from(m) / seconds);
+        if m <= 4 {
+            let seconds =
+                time(rounds, || eval(&set.iter().map(|w| product(&x, w)).collect::<Result<Vec<_>>>()?))?;
+            let read = set.iter().map(Array::nbytes).sum::<usize>() as f64;
+            print!("  {m} rows {:.1} GB/s", read / seconds / 1e9);
+        } else {
+            let seconds = time(rounds, || product(&x, &set[0])?.eval())?;
+            print!("  {m} rows {:.0} GFLOP/s", 2e-9 * f64::from(rows * columns) * f64::from(m) / seconds);
+        }
     }
     println!();
     Ok(())
 }
 
 /// 32 experts, of which each token has four.
-fn experts(rounds: usize, mlx: bool, quantization: Quantization) -> Result<()> {
+fn experts(rounds: usize, [mlx, exact]: [bool; 2], quantization: Quantization) -> Result<()> {
     let (count, k, rows, columns) = (32, 4, 1024, 2048);
-    let mut w = matrix(count * rows, columns, quantization, 0)?;
+    let interleaved = !mlx && !exact && kernels::interleaves(rows, quantization);
+    let mut w = matrix(count * rows, columns, quantization, interleaved, 0)?;
     let stack = |array: &Array| ops::reshape(array, &[count, rows, array.dim(-1)]);
     (w.packed, w.scales) = (stack(&w.packed)?, stack(&w.scales)?);
     w.biases = w.biases.as_ref().map(stack).transpose()?;
@@ -96,7 +124,7 @@ fn experts(rounds: usize, mlx: bool, quantization: Quantization) -> Result<()> {
         let chosen: Vec<i32> = (0..m * k).map(|i| (i * 7 + i / 5) % count).collect();
         let chosen = ops::astype(&Array::from_i32(&chosen, &[m, k])?, Dtype::U32)?;
         let seconds = time(rounds, || {
-            match kernels::gather_product(&x, Weight::Quantized(&w), &chosen)?.filter(|_| !mlx) {
+            match kernels::gather_product(&x, Weight::quantized(&w, interleaved), &chosen)?.filter(|_| !mlx) {
                 Some(y) => y.eval(),
                 None => ops::gather_quantized_matmul(&x, &w, &chosen, false)?.eval(),
             }
@@ -187,6 +215,18 @@ fn attentions(rounds: usize, mlx: bool) -> Result<()> {
     Ok(())
 }
 
+/// What an operation costs besides its work: a chain of norms of one short row.
+fn operations(rounds: usize) -> Result<()> {
+    const COUNT: usize = 300;
+    let x = Array::from_f32(&[0.5; 64], &[1, 1, 64])?;
+    let seconds = time(rounds, || {
+        let norm = |x: Array| Ok(kernels::rms_norm(&x, None, 1e-6)?.expect("on the CPU"));
+        (0..COUNT).try_fold(x.clone(), |x, _| norm(x))?.eval()
+    })?;
+    println!("an operation: {:.2} us", 1e6 * seconds / COUNT as f64);
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let rounds = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(10);
@@ -195,19 +235,25 @@ fn main() -> Result<()> {
         kernels::threads::set_count(arguments.get(at + 1).and_then(|n| n.parse().ok()).unwrap_or(1))?;
     }
     use_device(Device::Cpu)?;
-    kernels::set_exact(arguments.iter().any(|text| text == "--exact"));
+    let exact = arguments.iter().any(|text| text == "--exact");
+    kernels::set_exact(exact);
     println!("{} threads; reading: {:.1} GB/s", kernels::threads::count(), probe(rounds)? / 1e9);
-    let product = |x: &Array, w: &Quantized| {
+    let product = |x: &Array, w: &Quantized, interleaved: bool| {
         if mlx && x.dim(0) < 8 {
             ops::quantized_matmul(x, w, true)
         } else if mlx {
             ops::matmul(x, &ops::transpose(&ops::dequantize(w, Dtype::F32)?, &[1, 0])?)
         } else {
-            Ok(kernels::products(x, [(Weight::Quantized(w), None)])?.map(|[y]| y).expect("on the CPU"))
+            Ok(kernels::products(Source::Plain(x), [(Weight::quantized(w, interleaved), None)], None)?
+                .map(|[y]| y)
+                .expect("on the CPU"))
         }
     };
     let only = arguments.iter().skip_while(|text| *text != "--only").nth(1);
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only.as_str()));
+    if wanted("operation") {
+        operations(100 * rounds)?;
+    }
     if wanted("attention") {
         attentions(rounds, mlx)?;
     }
@@ -222,23 +268,25 @@ fn main() -> Result<()> {
         if !wanted(&format!("{}-{bits}", mode.name())) {
             continue;
         }
-        experts(rounds, mlx, quantization)?;
+        experts(rounds, [mlx, exact], quantization)?;
         for (rows, columns) in [(896, 896), (4864, 896), (8192, 2048), (2048, 8192)] {
-            let each = matrix(rows, columns, quantization, 0)?;
+            let interleaved = !mlx && !exact && kernels::interleaves(rows, quantization);
+            let each = matrix(rows, columns, quantization, interleaved, 0)?;
             let set: Vec<Quantized> = (0..(300 << 20) / bytes(&each) as i32)
-                .map(|seed| matrix(rows, columns, quantization, seed))
+                .map(|seed| matrix(rows, columns, quantization, interleaved, seed))
                 .collect::<Result<_>>()?;
             print!("{} {bits} bits, {rows} x {columns}:", mode.name());
             for m in [1, 2, 4] {
                 let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
-                let seconds =
-                    time(rounds, || eval(&set.iter().map(|w| product(&x, w)).collect::<Result<Vec<_>>>()?))?;
+                let seconds = time(rounds, || {
+                    eval(&set.iter().map(|w| product(&x, w, interleaved)).collect::<Result<Vec<_>>>()?)
+                })?;
                 let read = set.iter().map(bytes).sum::<usize>() as f64;
                 print!("  {m} rows {:.1} GB/s", read / seconds / 1e9);
             }
-            for m in [16, 128, 512] {
+            for m in [8, 16, 64, 128, 256, 512] {
                 let x = Array::from_f32(&vec![0.5; (m * columns) as usize], &[m, columns])?;
-                let seconds = time(rounds.div_ceil(3), || product(&x, &each)?.eval())?;
+                let seconds = time(rounds.div_ceil(3), || product(&x, &each, interleaved)?.eval())?;
                 print!("  {m} rows {:.0} GFLOP/s", 2e-9 * f64::from(rows * columns) * f64::from(m) / seconds);
             }
             println!();

@@ -65,7 +65,7 @@ fi
 if [ "${BENCH_ONLY:-}" = cpu ]; then
     llama=$target/tmp/llama-cpp
     # For this very processor and no GPU: no wheel of another one or with other settings.
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_METAL=OFF" PIP_NO_CACHE_DIR=1 \
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_METAL=OFF" CXXFLAGS="-include $root/bench/tile_config.h" PIP_NO_CACHE_DIR=1 \
         sh "$root/tests/parity/venv.sh" "$llama" "$root/bench/llama_cpp.txt" llama.cpp || {
         echo "bench: llama.cpp cannot be built here, so there is nothing to compare with" >&2
         exit 1
