@@ -3,7 +3,7 @@
 
 #![cfg(not(target_os = "macos"))]
 
-use mlxrt::kernels::{self, Weight};
+use mlxrt::kernels::{self, Source, Weight};
 use mlxrt::mlx::{Array, Device, use_device};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn idle_threads_take_no_time() {
     let w = Array::from_f32(&vec![0.5; 2048 * 1024], &[2048, 1024]).unwrap();
     let x = Array::from_f32(&[1.0; 1024], &[1, 1024]).unwrap();
     let product = || {
-        let [y] = kernels::products(&x, [(Weight::Dense(&w), None)]).unwrap().unwrap();
+        let [y] = kernels::products(Source::Plain(&x), [(Weight::Dense(&w), None)], None).unwrap().unwrap();
         y.to_vec_f32().unwrap()
     };
     let start = cpu_time();

@@ -51,12 +51,25 @@ pub(super) fn load(
     let mut weights = Weights::new(tensors, path.to_path_buf(), quantization, dtype);
     if kernels::compute()? {
         weights.keep_matrices();
+        if !options.exact {
+            weights.interleave_matrices();
+        }
     }
     let model = make(config, &mut weights)?;
-    let Taken { tensors, derived, parameters, unused, .. } = weights.into_taken();
-    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
-    let arrays: Vec<Array> = tensors.into_iter().map(|(_, array)| array).chain(derived).collect();
-    let weight_bytes = evaluate(&arrays, progress)?;
+    let Taken { tensors, derived, parameters, unused, interleaved, .. } = weights.into_taken();
+    // These are made of tensors in their old order.
+    mlx::eval(&derived)?;
+    let (names, mut arrays): (Vec<String>, Vec<Array>) = tensors.into_iter().unzip();
+    arrays.extend(derived);
+    let mut samples = Samples::new(arrays.len());
+    let weight_bytes = evaluate(&arrays, progress, |index| {
+        samples.add(index, &arrays[index])?;
+        match names.get(index) {
+            // SAFETY: an array of its own, which layers take to be interleaved and have not yet used.
+            Some(name) if interleaved.contains(name) => unsafe { kernels::interleave(&arrays[index]) },
+            _ => Ok(()),
+        }
+    })?;
     reading.check()?;
 
     let dims = model.dims();
@@ -80,23 +93,31 @@ pub(super) fn load(
             .or_else(|| arrays.iter().map(Array::dtype).find(|dtype| dtype.is_float()))
             .unwrap_or(Dtype::F32),
     };
-    let fingerprint = fingerprint(&info, &names, &arrays)?;
+    let fingerprint = samples.fingerprint(&info, &names, &arrays);
     Ok(LoadedModel { model, info, fingerprint })
 }
 
-/// Of what the model is and of the names, shapes and types of its weights, with the bytes of a few: a tuned
-/// model differs from its base in every layer.
-fn fingerprint(info: &ModelInfo, names: &[String], arrays: &[Array]) -> Result<String> {
-    /// Weights whose bytes count, and of each so many at the beginning.
-    const SAMPLES: usize = 16;
-    const SAMPLE: i32 = 256;
-    let mut text = format!("{} {} {:?}", info.architecture, info.parameters, info.dtype);
-    for (name, array) in names.iter().zip(arrays) {
-        text += &format!(" {name} {:?} {:?}", array.shape(), array.dtype());
+/// The bytes of a few weights: a tuned model differs from its base in every layer.
+struct Samples {
+    step: usize,
+    bytes: Vec<u8>,
+}
+
+impl Samples {
+    /// Of so many weights.
+    fn new(weights: usize) -> Self {
+        /// Weights whose bytes count.
+        const SAMPLES: usize = 16;
+        Samples { step: (weights / SAMPLES).max(1), bytes: vec![] }
     }
-    let mut hash = Fnv::default();
-    hash.add(text.as_bytes());
-    for array in arrays.iter().step_by((arrays.len() / SAMPLES).max(1)) {
+
+    /// To be called for each of the weights in order.
+    fn add(&mut self, index: usize, array: &Array) -> Result<()> {
+        /// So many elements count.
+        const SAMPLE: i32 = 256;
+        if !index.is_multiple_of(self.step) {
+            return Ok(());
+        }
         let mut sample = array.clone();
         while let [first, .., _] = *sample.shape() {
             // The middle row: padding stands at the ends.
@@ -104,10 +125,22 @@ fn fingerprint(info: &ModelInfo, names: &[String], arrays: &[Array]) -> Result<S
         }
         let length = if sample.shape().is_empty() { 0 } else { sample.dim(0).min(SAMPLE) };
         if length > 0 {
-            ops::slice(&sample, 0, 0, length)?.with_bytes(|bytes| hash.add(bytes))?;
+            ops::slice(&sample, 0, 0, length)?.with_bytes(|bytes| self.bytes.extend(bytes))?;
         }
+        Ok(())
     }
-    Ok(format!("{:016x}", hash.0))
+
+    /// Of what the model is, of the names, shapes and types of its weights, and of the samples.
+    fn fingerprint(&self, info: &ModelInfo, names: &[String], arrays: &[Array]) -> String {
+        let mut text = format!("{} {} {:?}", info.architecture, info.parameters, info.dtype);
+        for (name, array) in names.iter().zip(arrays) {
+            text += &format!(" {name} {:?} {:?}", array.shape(), array.dtype());
+        }
+        let mut hash = Fnv::default();
+        hash.add(text.as_bytes());
+        hash.add(&self.bytes);
+        format!("{:016x}", hash.0)
+    }
 }
 
 /// The FNV-1a hash (Fowler, Noll and Vo), which is the same in every process.
@@ -132,20 +165,24 @@ pub(super) fn read_config(path: &Path, gguf: Option<&gguf::Model>) -> Result<Con
     gguf.map_or_else(|| Config::read(&path.join("config.json")), gguf::Model::config)
 }
 
-/// Reads and converts the weights. Returns their bytes.
-fn evaluate(arrays: &[Array], progress: &dyn Fn(u64, u64) -> bool) -> Result<u64> {
+/// Reads and converts the weights and hands on each one's index. Returns their bytes.
+fn evaluate(
+    arrays: &[Array],
+    progress: &dyn Fn(u64, u64) -> bool,
+    mut each: impl FnMut(usize) -> Result<()>,
+) -> Result<u64> {
     let total: u64 = arrays.iter().map(|array| array.nbytes() as u64).sum();
-    let (mut done, mut batch, mut batch_bytes) = (0, Vec::new(), 0);
+    let (mut done, mut first, mut batch_bytes) = (0, 0, 0);
     if !progress(0, total) {
         return Err(Error::Cancelled);
     }
     for (index, array) in arrays.iter().enumerate() {
-        batch.push(array);
         batch_bytes += array.nbytes();
         if batch_bytes >= BATCH_BYTES || index + 1 == arrays.len() {
-            mlx::eval(batch.drain(..))?;
+            mlx::eval(&arrays[first..=index])?;
+            (first..=index).try_for_each(&mut each)?;
             done += batch_bytes as u64;
-            batch_bytes = 0;
+            (first, batch_bytes) = (index + 1, 0);
             if !progress(done, total) {
                 return Err(Error::Cancelled);
             }

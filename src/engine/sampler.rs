@@ -4,7 +4,7 @@
 use super::Sampling;
 use super::draw::{Choosing, Draw};
 use crate::error::{Error, Result};
-use crate::kernels::exp_negative;
+use crate::kernels::{exp_negative, sum_exp};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
@@ -129,19 +129,6 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> Result<(usize, f32)> {
 /// Logits that the compiler looks at together. With 32 answers under way and 150,000 logits each, the
 /// passes over them are no small part of a step.
 const LANES: usize = 16;
-
-/// The sum of all `exp(logit - max)`, in blocks so that small terms are not lost in a large sum.
-fn sum_exp(logits: &[f32], max: f32) -> f32 {
-    let block = |logits: &[f32]| -> f32 {
-        let (chunks, rest) = logits.as_chunks::<LANES>();
-        let mut sums = [0.0; LANES];
-        for chunk in chunks {
-            sums = std::array::from_fn(|lane| sums[lane] + exp_negative::<false>(chunk[lane] - max));
-        }
-        sums.into_iter().chain(rest.iter().map(|logit| exp_negative::<false>(logit - max))).sum()
-    };
-    logits.chunks(1024).map(|logits| f64::from(block(logits))).sum::<f64>() as f32
-}
 
 /// The most likely token, the first of equals. NaN is an error: nothing sensible can follow.
 fn best(logits: &[f32]) -> Result<u32> {

@@ -34,20 +34,41 @@ struct Halves {
 impl Kernel for Halves {
     fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
         let [both] = inputs else { return Err(misfit()) };
-        let (both, isa): (&[f32], _) = (both.values()?, Isa::best());
-        if both.len() != 2 * output.len() {
-            return Err(misfit());
-        }
-        for_each_part(output, self.hidden, |first, part| {
-            let rows = both[2 * self.hidden * first..].chunks_exact(2 * self.hidden);
-            for (out, row) in part.chunks_exact_mut(self.hidden).zip(rows) {
-                let (gate, up) = row.split_at(self.hidden);
-                out.copy_from_slice(gate);
-                apply(isa, self.activation, out, up);
-            }
-        });
-        Ok(())
+        apply_halves(self.activation, both.values()?, self.hidden, output)
     }
+}
+
+fn apply_halves(activation: Activation, both: &[f32], hidden: usize, output: &mut [f32]) -> Result<()> {
+    if both.len() != 2 * output.len() {
+        return Err(misfit());
+    }
+    let isa = Isa::best();
+    for_each_part(output, hidden, |first, part| {
+        let rows = both[2 * hidden * first..].chunks_exact(2 * hidden);
+        for (out, row) in part.chunks_exact_mut(hidden).zip(rows) {
+            let (gate, up) = row.split_at(hidden);
+            out.copy_from_slice(gate);
+            apply(isa, activation, out, up);
+        }
+    });
+    Ok(())
+}
+
+/// [`gated_halves`] of rows behind each other.
+pub(super) fn halves(activation: Activation, both: &[f32], hidden: usize) -> Result<Vec<f32>> {
+    let mut out = vec![0.0; both.len() / 2];
+    apply_halves(activation, both, hidden, &mut out)?;
+    Ok(out)
+}
+
+/// [`gated`] of values.
+pub(super) fn gated_values(activation: Activation, gate: &[f32], up: &[f32]) -> Result<Vec<f32>> {
+    if gate.len() != up.len() {
+        return Err(misfit());
+    }
+    let (mut out, isa) = (gate.to_vec(), Isa::best());
+    for_each_part(&mut out, 1, |first, gate| apply(isa, activation, gate, &up[first..][..gate.len()]));
+    Ok(out)
 }
 
 fn misfit() -> Error {

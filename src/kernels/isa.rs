@@ -13,6 +13,8 @@ pub(super) enum Isa {
     Avx512,
     /// The same with VNNI.
     Avx512Vnni,
+    /// The same with AMX for 8-bit integers and bfloat16, which Linux lets a process use that asks for it.
+    Amx,
 }
 
 impl Isa {
@@ -41,11 +43,37 @@ impl Isa {
                     found.push(Isa::Avx512);
                     if is_x86_feature_detected!("avx512vnni") {
                         found.push(Isa::Avx512Vnni);
+                        if has_amx() {
+                            found.push(Isa::Amx);
+                        }
                     }
                 }
             }
         }
         found
+    }
+}
+
+/// Whether processor and system have AMX, for this process too.
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    /// The processor's tiles, bfloat16 and 8-bit integers: bits of register edx of leaf 7.
+    const FEATURES: u32 = 1 << 24 | 1 << 22 | 1 << 25;
+    /// The system keeps the tiles' configuration and data of a thread that waits.
+    const KEPT: u64 = 1 << 17 | 1 << 18;
+    /// ARCH_REQ_XCOMP_PERM of asm/prctl.h, and the tiles' data.
+    const REQUEST: [i64; 2] = [0x1023, 18];
+    #[target_feature(enable = "xsave")]
+    fn kept() -> u64 {
+        // SAFETY: the function has the feature.
+        unsafe { _xgetbv(0) }
+    }
+    // AVX-512, which was found before, has neither leaf 7 nor xsave missing.
+    let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES;
+    // SAFETY: as above; the call changes what this process may do and nothing else.
+    has && unsafe {
+        kept() & KEPT == KEPT && libc::syscall(libc::SYS_arch_prctl, REQUEST[0], REQUEST[1]) == 0
     }
 }
 
@@ -69,7 +97,7 @@ macro_rules! for_every_isa {
             match isa {
                 // SAFETY: the processor has it.
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 | Isa::Avx512Vnni => unsafe { avx512($($argument),*) },
+                Isa::Avx512 | Isa::Avx512Vnni | Isa::Amx => unsafe { avx512($($argument),*) },
                 // SAFETY: the processor has it.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => unsafe { avx2($($argument),*) },

@@ -100,6 +100,9 @@ pub(super) enum Values<'a> {
     Nvfp4 { scales: &'a [u8] },
 }
 
+/// Rows that are interleaved.
+pub(super) const STRIPE: usize = 16;
+
 /// `[rows, columns]` of few bits a value.
 #[derive(Clone, Copy)]
 pub(super) struct Packed<'a> {
@@ -110,14 +113,28 @@ pub(super) struct Packed<'a> {
     pub group: usize,
     pub rows: usize,
     pub columns: usize,
+    /// See [`super::interleave()`].
+    pub interleaved: bool,
 }
 
 impl<'a> Packed<'a> {
-    /// Row `row`'s words.
+    /// Words of a row.
+    fn length(&self) -> usize {
+        self.columns / 32 * self.bits
+    }
+
+    /// Row `row`'s words, of a matrix that is not interleaved.
     #[inline(always)]
     pub fn words(&self, row: usize) -> &'a [u32] {
-        let length = self.columns / 32 * self.bits;
-        &self.packed[row * length..][..length]
+        debug_assert!(!self.interleaved);
+        &self.packed[row * self.length()..][..self.length()]
+    }
+
+    /// The words of an interleaved matrix's [`STRIPE`] rows from `row` on.
+    #[inline(always)]
+    pub fn stripe(&self, row: usize) -> &'a [u32] {
+        debug_assert!(self.interleaved && row.is_multiple_of(STRIPE));
+        &self.packed[row * self.length()..][..STRIPE * self.length()]
     }
 
     /// Columns that share two numbers: a scale and a bias, or, of floats, the scales of both halves.

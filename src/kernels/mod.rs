@@ -6,10 +6,14 @@
 //! and whatever the number of threads: so a request gets the same tokens alone and in a batch.
 
 mod activation;
+#[cfg(all(target_arch = "x86_64", not(target_os = "macos")))]
+mod amx;
 #[cfg(not(target_os = "macos"))]
 mod append;
 #[cfg(not(target_os = "macos"))]
 mod attention;
+#[cfg(all(target_arch = "x86_64", not(target_os = "macos")))]
+mod bfloat;
 #[cfg(not(target_os = "macos"))]
 mod float;
 #[cfg(not(target_os = "macos"))]
@@ -17,7 +21,11 @@ mod gate;
 #[cfg(not(target_os = "macos"))]
 mod integer;
 #[cfg(not(target_os = "macos"))]
+mod interleave;
+#[cfg(not(target_os = "macos"))]
 mod isa;
+#[cfg(not(target_os = "macos"))]
+mod lines;
 mod math;
 #[cfg(not(target_os = "macos"))]
 mod matrix;
@@ -37,6 +45,7 @@ mod rows;
 mod stack;
 #[cfg(not(target_os = "macos"))]
 mod strided;
+mod sum_exp;
 #[cfg(all(test, not(target_os = "macos")))]
 mod tests;
 #[cfg(not(target_os = "macos"))]
@@ -44,10 +53,13 @@ pub mod threads;
 
 pub use activation::Activation;
 pub(crate) use activation::{CLIP, SLOPE};
+pub use math::exp_negative;
+pub use sum_exp::sum_exp;
 #[cfg(not(target_os = "macos"))]
 pub use {
     append::append,
     gate::{gated, gated_halves},
+    interleave::{in_rows, interleave, interleaves},
     norm::{layer_norm, rms_norm},
     rope::rope,
 };
@@ -55,7 +67,6 @@ pub use {
 use crate::error::Result;
 use crate::mlx::ops::{Mask, Quantized, RopeFrequencies};
 use crate::mlx::{Array, Device, thread_device};
-pub use math::exp_negative;
 use std::cell::Cell;
 
 /// A matrix `[rows, columns]`, or several: `[matrices, rows, columns]`.
@@ -65,6 +76,40 @@ pub enum Weight<'a> {
     Dense(&'a Array),
     /// Quantised.
     Quantized(&'a Quantized),
+    /// Quantised, and interleaved ([`interleave()`]).
+    Interleaved(&'a Quantized),
+}
+
+/// What a product's input is made of, in the same operation.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// This.
+    Plain(&'a Array),
+    /// Its [`rms_norm`] with a weight.
+    Normed {
+        /// What is normalised.
+        x: &'a Array,
+        /// `[in]`.
+        weight: &'a Array,
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// `activation(gate) * up`.
+    Gated {
+        /// Of the gate.
+        activation: Activation,
+        /// `[.., in]`.
+        gate: &'a Array,
+        /// The same shape.
+        up: &'a Array,
+    },
+    /// The same of rows that hold gate and up beside each other.
+    Halves {
+        /// Of the gate.
+        activation: Activation,
+        /// `[.., 2 * in]`.
+        both: &'a Array,
+    },
 }
 
 thread_local! {
@@ -84,9 +129,9 @@ pub fn set_off(off: bool) {
     OFF.set(off);
 }
 
-/// Whether this thread's products with matrices of integers are to be computed in float32 from now on.
-/// Else the input is rounded to 8-bit integers with a scale for every 32 columns, which is several times
-/// faster.
+/// Whether this thread's products with matrices of integers are to be computed in float32 from now on, and with
+/// matrices of bfloat16 too. Else the input of the former is rounded to 8-bit integers with a scale for every 64
+/// columns or fewer, and that of the latter to 16 bits, which is several times faster.
 pub fn set_exact(exact: bool) {
     EXACT.set(exact);
 }
@@ -116,13 +161,16 @@ pub fn set_threads(_: u32) -> Result<()> {
 }
 
 /// `x @ w.T + bias` for several matrices: `x` `[.., in]`, each `w` `[out, in]`, its bias `[out]`, all in any float
-/// type. The results `[.., out]` have the type of `x`, to which they are rounded once.
+/// type. The results `[.., out]` have the type of `x`, to which they are rounded once. The first one is added to
+/// `onto`, if that is given. Other sources than a plain one, and `onto`, are float32, and computed as the operations
+/// of their own would be.
 #[cfg(not(target_os = "macos"))]
 pub fn products<const N: usize>(
-    x: &Array,
+    source: Source,
     weights: [(Weight, Option<&Array>); N],
+    onto: Option<&Array>,
 ) -> Result<Option<[Array; N]>> {
-    if compute()? { product::products(x, weights, EXACT.get()) } else { Ok(None) }
+    if compute()? { product::products(source, weights, onto, EXACT.get()) } else { Ok(None) }
 }
 
 /// `x[i] @ w[indices[i]].T`: as [`products`], `w` `[matrices, out, in]`. `x` is `[.., 1, in]` for indices
@@ -212,12 +260,39 @@ pub fn attention(
 #[cfg(target_os = "macos")]
 mod mlxs {
     use super::*;
+    use crate::mlx::ops::Quantization;
+
+    impl<'a> Weight<'a> {
+        /// None are interleaved.
+        pub fn quantized(w: &'a Quantized, _: bool) -> Self {
+            Weight::Quantized(w)
+        }
+    }
+
+    /// MLX takes them in rows.
+    pub fn interleaves(_: i32, _: Quantization) -> bool {
+        false
+    }
+
+    /// None are.
+    ///
+    /// # Safety
+    /// Nothing is done.
+    pub unsafe fn interleave(_: &Array) -> Result<()> {
+        Ok(())
+    }
+
+    /// They are.
+    pub fn in_rows(w: &Quantized) -> Result<Quantized> {
+        Ok(w.clone())
+    }
     use std::ops::Range;
 
     /// MLX computes on macOS.
     pub fn products<const N: usize>(
-        _: &Array,
+        _: Source,
         _: [(Weight, Option<&Array>); N],
+        _: Option<&Array>,
     ) -> Result<Option<[Array; N]>> {
         Ok(None)
     }
@@ -263,7 +338,7 @@ mod mlxs {
     }
 
     /// MLX computes on macOS.
-    pub fn rope(_: &Array, _: &Array, _: &Rotation) -> Result<Option<Array>> {
+    pub fn rope<const N: usize>(_: [&Array; N], _: &Array, _: &Rotation) -> Result<Option<[Array; N]>> {
         Ok(None)
     }
 

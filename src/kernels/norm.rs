@@ -40,6 +40,19 @@ impl Kernel for Norm {
     }
 }
 
+/// [`rms_norm`] of rows behind each other, as long as `weight`.
+pub(super) fn rms_norms(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let (columns, isa) = (weight.len(), Isa::best());
+    let mut out = vec![0.0; x.len()];
+    for_each_part(&mut out, columns, |first, part| {
+        let rows = x[first * columns..].chunks_exact(columns);
+        for (out, x) in part.chunks_exact_mut(columns).zip(rows) {
+            normalise(isa, x, Some(weight), None, false, eps, out);
+        }
+    });
+    out
+}
+
 for_every_isa! {
     /// `out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`, with 0 for the mean unless `centred`.
     fn normalise = normalise_with(

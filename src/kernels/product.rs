@@ -1,22 +1,27 @@
 //! Products as operations of MLX's graph.
 
+#[cfg(target_arch = "x86_64")]
+use super::bfloat;
 use super::isa::Isa;
 use super::matrix::{Floats, Matrix, Packed, Values};
 use super::stack::{Layout, floats};
+use super::strided::vector;
 use super::threads::{Tasks, for_each_part, run_all};
-use super::{Weight, float, integer};
+use super::{Activation, Source, Weight, float, gate, integer, norm};
 use crate::error::{Error, Result};
 use crate::mlx::ops;
 use crate::mlx::primitive::{Input, Kernel, primitive, primitives};
 use crate::mlx::{Array, Dtype};
+use std::borrow::Cow;
 
 impl<'a> Weight<'a> {
     /// The layout of each matrix and the arrays that [`Layout::read`] reads; `None` if there are no kernels
     /// for it.
     pub(super) fn parts(self) -> Option<(Layout, Vec<&'a Array>)> {
+        let interleaved = matches!(self, Weight::Interleaved(_));
         let (first, quantization, parts) = match self {
             Weight::Dense(w) => (w, None, vec![w]),
-            Weight::Quantized(w) => {
+            Weight::Quantized(w) | Weight::Interleaved(w) => {
                 let parts = [&w.packed, &w.scales].into_iter().chain(&w.biases);
                 (&w.packed, Some(w.quantization), parts.collect())
             }
@@ -29,22 +34,59 @@ impl<'a> Weight<'a> {
                 (all, columns % quantization.bits == 0 && quantization.divides(all))
             }
         };
-        let layout = Layout { quantization, rows: rows as usize, columns: columns as usize };
+        let layout = Layout { quantization, rows: rows as usize, columns: columns as usize, interleaved };
         (supported && first.size() > 0).then_some((layout, parts))
+    }
+}
+
+/// How a product's input is made of the operation's inputs.
+#[derive(Clone, Copy)]
+enum Made {
+    Plain,
+    /// Of a row and the weight.
+    Norm(f32),
+    /// Of gate and up.
+    Gate(Activation),
+    /// Of both beside each other.
+    Halves(Activation),
+}
+
+impl Made {
+    /// Makes the input of so many `columns`; gives it and the inputs that follow.
+    fn read<'a, 'i>(
+        self,
+        inputs: &'i [Input<'a>],
+        columns: usize,
+    ) -> Result<(Cow<'a, [f32]>, &'i [Input<'a>])> {
+        let (x, others) = inputs.split_first().ok_or_else(misfit)?;
+        let x: &[f32] = x.values()?;
+        let mut others = others.iter();
+        let mut next = || others.next().ok_or_else(misfit);
+        let made = match self {
+            Made::Plain => x.into(),
+            Made::Norm(eps) => norm::rms_norms(x, &vector(next()?)?, eps).into(),
+            Made::Gate(activation) => gate::gated_values(activation, x, next()?.values()?)?.into(),
+            Made::Halves(activation) => gate::halves(activation, x, columns)?.into(),
+        };
+        Ok((made, others.as_slice()))
     }
 }
 
 /// The products of one input with several matrices.
 struct Products {
     exact: bool,
+    made: Made,
+    /// Whether the first result is added to an input.
+    onto: bool,
     /// Each matrix, and whether it has a bias.
     layouts: Vec<(Layout, bool)>,
 }
 
 impl Kernel for Products {
     fn run_many(&self, inputs: &[Input], outputs: &mut [&mut [f32]]) -> Result<()> {
-        let (x, mut parts) = inputs.split_first().ok_or_else(misfit)?;
-        let x: &[f32] = x.values()?;
+        let columns = self.layouts.first().ok_or_else(misfit)?.0.columns;
+        let (x, parts) = self.made.read(inputs, columns)?;
+        let (onto, mut parts) = parts.split_at_checked(usize::from(self.onto)).ok_or_else(misfit)?;
         let mut products = vec![];
         let mut biases = vec![];
         if outputs.len() != self.layouts.len() {
@@ -57,7 +99,7 @@ impl Kernel for Products {
             if !x.len().is_multiple_of(columns) || output.len() != x.len() / columns * rows {
                 return Err(misfit());
             }
-            products.push(tasks(w, self.exact, x, output));
+            products.push(tasks(w, self.exact, &x, output));
             let (bias, others) = others.split_at_checked(usize::from(biased)).ok_or_else(misfit)?;
             biases.push(bias.first().map(floats).transpose()?);
             parts = others;
@@ -68,6 +110,15 @@ impl Kernel for Products {
             if let Some(bias) = bias {
                 add(&bias, layout.rows, output)?;
             }
+        }
+        if let ([onto], [output, ..]) = (onto, outputs) {
+            let onto: &[f32] = onto.values()?;
+            if onto.len() != output.len() {
+                return Err(misfit());
+            }
+            for_each_part(output, 1, |first, part| {
+                part.iter_mut().zip(&onto[first..]).for_each(|(y, onto)| *y += onto);
+            });
         }
         Ok(())
     }
@@ -137,11 +188,22 @@ fn misfit() -> Error {
 }
 
 fn tasks<'a>(w: Matrix<'a>, exact: bool, x: &'a [f32], y: &'a mut [f32]) -> Tasks<'a> {
+    let isa = Isa::best();
+    #[cfg(target_arch = "x86_64")]
+    if let Matrix::Dense(w) = w
+        && !exact
+        && let Some(values) = bfloat::values(isa, &w)
+    {
+        return bfloat::tasks(values, w.columns, x, y);
+    }
     match w {
-        Matrix::Packed(w @ Packed { values: Values::Integers { scales, biases }, .. }) if !exact => {
-            integer::tasks(Isa::best(), w, [scales, biases], x, y)
+        // Integers are interleaved for products in integers alone.
+        Matrix::Packed(w @ Packed { values: Values::Integers { scales, biases }, .. })
+            if !exact || w.interleaved =>
+        {
+            integer::tasks(isa, w, [scales, biases], x, y)
         }
-        w => float::tasks(Isa::best(), w, x, y),
+        w => float::tasks(isa, w, x, y),
     }
 }
 
@@ -149,18 +211,33 @@ fn convert(array: &Array, dtype: Dtype) -> Result<Array> {
     if array.dtype() == dtype { Ok(array.clone()) } else { ops::astype(array, dtype) }
 }
 
-/// `x @ w.T + bias` for each of the matrices `[rows, columns]`. `None` if one is not for these kernels.
+/// See [`super::products`].
 pub(super) fn products<const N: usize>(
-    x: &Array,
+    source: Source,
     weights: [(Weight, Option<&Array>); N],
+    onto: Option<&Array>,
     exact: bool,
 ) -> Result<Option<[Array; N]>> {
-    let Some((&columns, outer)) = x.shape().split_last() else { return Ok(None) };
-    if !x.dtype().is_float() {
+    let (x, other, made) = match source {
+        Source::Plain(x) => (x, None, Made::Plain),
+        Source::Normed { x, weight, eps } => (x, Some(weight), Made::Norm(eps)),
+        Source::Gated { activation, gate, up } => (gate, Some(up), Made::Gate(activation)),
+        Source::Halves { activation, both } => (both, None, Made::Halves(activation)),
+    };
+    let Some((&width, outer)) = x.shape().split_last() else { return Ok(None) };
+    let columns = if matches!(made, Made::Halves(_)) { width / 2 } else { width };
+    let other_fits = match (made, other) {
+        (Made::Norm(_), Some(weight)) => weight.shape() == [columns] && weight.dtype().is_float(),
+        (Made::Gate(_), Some(up)) => up.shape() == x.shape() && up.dtype() == Dtype::F32,
+        _ => true,
+    };
+    // What is not in float32 is rounded between the operations that are one here.
+    let plain = matches!(made, Made::Plain) && onto.is_none();
+    if !x.dtype().is_float() || !plain && x.dtype() != Dtype::F32 || !other_fits {
         return Ok(None);
     }
     let floats = convert(x, Dtype::F32)?;
-    let mut inputs = vec![&floats];
+    let mut inputs: Vec<&Array> = [&floats].into_iter().chain(other).chain(onto).collect();
     let mut layouts = vec![];
     for (w, bias) in weights {
         let Some((layout, parts)) = w.parts() else { return Ok(None) };
@@ -173,8 +250,12 @@ pub(super) fn products<const N: usize>(
     }
     let shapes: Vec<Vec<i32>> =
         layouts.iter().map(|(layout, _)| [outer, &[layout.rows as i32]].concat()).collect();
+    if onto.is_some_and(|onto| onto.dtype() != Dtype::F32 || shapes.first().is_none_or(|s| onto.shape() != s))
+    {
+        return Ok(None);
+    }
     let shapes = std::array::from_fn(|index| shapes[index].as_slice());
-    let results = primitives(Products { exact, layouts }, &inputs, shapes)?;
+    let results = primitives(Products { exact, made, onto: onto.is_some(), layouts }, &inputs, shapes)?;
     if x.dtype() == Dtype::F32 {
         return Ok(Some(results));
     }

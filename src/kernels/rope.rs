@@ -6,7 +6,7 @@ use super::strided::{Rows, vector};
 use super::threads::for_each_part;
 use crate::error::{Error, Result};
 use crate::mlx::ops::RopeFrequencies;
-use crate::mlx::primitive::{Input, Kernel, primitive};
+use crate::mlx::primitive::{Input, Kernel, primitives};
 use crate::mlx::{Array, Dtype};
 
 struct Rope {
@@ -20,8 +20,9 @@ struct Rope {
 impl Kernel for Rope {
     const AS_THEY_LIE: bool = true;
 
-    fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
-        let [input, positions, periods @ ..] = inputs else { return Err(misfit()) };
+    fn run_many(&self, inputs: &[Input], outputs: &mut [&mut [f32]]) -> Result<()> {
+        let (all, others) = inputs.split_at_checked(outputs.len()).ok_or_else(misfit)?;
+        let [positions, periods @ ..] = others else { return Err(misfit()) };
         let pairs = self.turn.dims / 2;
         let scale = f64::from(self.scale);
         let speeds: Vec<f64> = match (self.base, periods) {
@@ -34,21 +35,26 @@ impl Kernel for Rope {
         };
         let (&[count], &[stride]) = (positions.shape(), positions.strides()) else { return Err(misfit()) };
         let (positions, stride): (&[i32], _) = (positions.values()?, stride as usize);
-        let columns = input.shape().last().map_or(0, |&columns| columns as usize);
-        if output.len() != count as usize * columns || speeds.len() != pairs {
+        if speeds.len() != pairs {
             return Err(misfit());
         }
-        let (rows, isa) = (Rows::new(input)?, Isa::best());
-        for_each_part(output, columns, |first, part| {
-            let mut room = vec![0.0; 2 * pairs];
-            let (cos, sin) = room.split_at_mut(pairs);
-            for (token, out) in part.chunks_exact_mut(columns).enumerate() {
-                let position = f64::from(positions[(first + token) * stride]);
-                cos_sin(isa, position, &speeds, self.turn.gain, cos, sin);
-                let x = rows.row(first + token);
-                turn(isa, self.turn, self.head_dim, &x, cos, sin, out);
+        for (input, output) in all.iter().zip(outputs) {
+            let columns = input.shape().last().map_or(0, |&columns| columns as usize);
+            if output.len() != count as usize * columns {
+                return Err(misfit());
             }
-        });
+            let (rows, isa) = (Rows::new(input)?, Isa::best());
+            for_each_part(output, columns, |first, part| {
+                let mut room = vec![0.0; 2 * pairs];
+                let (cos, sin) = room.split_at_mut(pairs);
+                for (token, out) in part.chunks_exact_mut(columns).enumerate() {
+                    let position = f64::from(positions[(first + token) * stride]);
+                    cos_sin(isa, position, &speeds, self.turn.gain, cos, sin);
+                    let x = rows.row(first + token);
+                    turn(isa, self.turn, self.head_dim, &x, cos, sin, out);
+                }
+            });
+        }
         Ok(())
     }
 }
@@ -130,31 +136,38 @@ fn turn_with<const FMA: bool>(
     }
 }
 
-/// Turns heads by their tokens' positions: `x` float32 `[.., heads * head_dim]`, a row a token, `positions`
+/// Turns heads by their tokens' positions: each `x` float32 `[.., heads * head_dim]`, a row a token, `positions`
 /// int32, one for each of the rows.
-pub fn rope(x: &Array, positions: &Array, rotation: &Rotation) -> Result<Option<Array>> {
+pub fn rope<const N: usize>(
+    all: [&Array; N],
+    positions: &Array,
+    rotation: &Rotation,
+) -> Result<Option<[Array; N]>> {
     let &Rotation { head_dim, dims, traditional, frequencies, scale, gain } = rotation;
-    let columns = x.shape().last().copied().unwrap_or(0);
     let (base, periods) = match frequencies {
         RopeFrequencies::Base(base) => (Some(*base), None),
         RopeFrequencies::Table(periods) => (None, Some(periods)),
     };
-    let fits = x.dtype() == Dtype::F32
-        && (1..=columns).contains(&head_dim)
-        && columns % head_dim == 0
+    let fits = |x: &Array| {
+        let columns = x.shape().last().copied().unwrap_or(0);
+        x.dtype() == Dtype::F32
+            && (1..=columns).contains(&head_dim)
+            && columns % head_dim == 0
+            && positions.size() == x.size() / columns as usize
+    };
+    let fit = all.into_iter().all(fits)
         && (0..=head_dim).contains(&dims)
         && dims % 2 == 0
         && positions.dtype() == Dtype::I32
         && positions.shape().len() == 1
-        && positions.size() == x.size() / columns as usize
         && periods.is_none_or(|periods| periods.dtype().is_float() && periods.shape() == [dims / 2]);
-    if !fits || !super::compute()? {
+    if !fit || !super::compute()? {
         return Ok(None);
     }
     let turn = Turn { dims: dims as usize, traditional, gain };
     let kernel = Rope { head_dim: head_dim as usize, turn, base, scale };
-    let inputs: Vec<&Array> = [x, positions].into_iter().chain(periods).collect();
-    primitive(kernel, &inputs, x.shape()).map(Some)
+    let inputs: Vec<&Array> = all.into_iter().chain([positions]).chain(periods).collect();
+    primitives(kernel, &inputs, all.map(Array::shape)).map(Some)
 }
 
 #[cfg(test)]
@@ -180,6 +193,11 @@ mod tests {
             out[j] = gain * (x * angle.sin() + y * angle.cos());
         }
         out
+    }
+
+    fn one(x: &Array, positions: &Array, rotation: &Rotation) -> Array {
+        let [turned] = rope([x], positions, rotation).unwrap().unwrap();
+        turned
     }
 
     fn random(rng: &mut Pcg64, shape: &[i32]) -> Array {
@@ -225,7 +243,7 @@ mod tests {
                 for (start, tolerance) in [(0, 1e-4), (100_000 - tokens, 0.1)] {
                     let positions: Vec<i32> = (start..start + tokens).collect();
                     let positions = Array::from_i32(&positions, &[tokens]).unwrap();
-                    let ours = rope(&x, &positions, &rotation).unwrap().unwrap();
+                    let ours = one(&x, &positions, &rotation);
                     assert_eq!(ours.shape(), x.shape());
                     let ours = ours.to_vec_f32().unwrap();
                     let apart = ops::reshape(&x, &[1, tokens, heads, head_dim]).unwrap();
@@ -245,7 +263,7 @@ mod tests {
                     assert!(their_error < tolerance, "{name} from {start}: MLX's {their_error}");
                     // With a gain.
                     rotation.gain = 1.5;
-                    let ours = rope(&x, &positions, &rotation).unwrap().unwrap().to_vec_f32().unwrap();
+                    let ours = one(&x, &positions, &rotation).to_vec_f32().unwrap();
                     let gained = |i: usize, x: f64| {
                         if i as i32 % head_dim < dims { 1.5 * x } else { x }
                     };
@@ -275,17 +293,17 @@ mod tests {
             scale: 1.0,
             gain: 1.0,
         };
-        let turned = rope(&x, &array, &rotation).unwrap().unwrap().to_vec_f32().unwrap();
+        let turned = one(&x, &array, &rotation).to_vec_f32().unwrap();
         for token in [0, 77, 199] {
             let alone = ops::contiguous(&ops::slice(&x, 1, token, token + 1).unwrap()).unwrap();
             let position = ops::slice(&array, 0, token, token + 1).unwrap();
-            let alone = rope(&alone, &position, &rotation).unwrap().unwrap().to_vec_f32().unwrap();
+            let alone = one(&alone, &position, &rotation).to_vec_f32().unwrap();
             assert_eq!(alone, turned[token as usize * 400..][..400]);
         }
         let position = Array::from_i32(&[1], &[1]).unwrap();
-        assert!(rope(&x, &position, &rotation).unwrap().is_none(), "a position for each token");
-        assert!(rope(&x, &array, &Rotation { head_dim: 37, ..rotation }).unwrap().is_none());
-        assert!(rope(&x, &array, &Rotation { dims: 41, ..rotation }).unwrap().is_none());
+        assert!(rope([&x], &position, &rotation).unwrap().is_none(), "a position for each token");
+        assert!(rope([&x], &array, &Rotation { head_dim: 37, ..rotation }).unwrap().is_none());
+        assert!(rope([&x], &array, &Rotation { dims: 41, ..rotation }).unwrap().is_none());
     }
 
     #[test]
@@ -302,7 +320,7 @@ mod tests {
             gain: 1.0,
         };
         let position = Array::from_i32(&[99_999], &[1]).unwrap();
-        let turned = rope(&x, &position, &rotation).unwrap().unwrap().to_vec_f32().unwrap();
+        let turned = one(&x, &position, &rotation).to_vec_f32().unwrap();
         assert_eq!(turned[2..], [0.3, 0.4]);
     }
 

@@ -56,6 +56,7 @@ pub(super) fn rows(w: Weight, indices: &Array) -> Result<Option<Array>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::interleave::{can_interleave, tests::interleaved};
     use super::super::tests::{Case, affine, floats};
     use super::*;
     use crate::kernels::rows;
@@ -75,7 +76,7 @@ mod tests {
         let indices = Array::from_i32(&[8, 0, 8, 3, 1, 7], &[2, 3]).unwrap();
         let unsigned = ops::astype(&indices, Dtype::U32).unwrap();
         for quantization in affine().chain(floats()) {
-            let case = Case::new(&mut rng, [1, 9, 384], quantization);
+            let case = Case::new(&mut rng, [1, 16, 384], quantization);
             let theirs = ops::dequantize(&case.w, Dtype::F32).unwrap();
             let theirs = ops::take(&theirs, &indices).unwrap();
             let narrow = |groups: &Array| {
@@ -95,6 +96,12 @@ mod tests {
                 let ours = rows(Weight::Quantized(w), indices).unwrap().unwrap();
                 assert_eq!((ours.shape(), ours.dtype()), (&[2, 3, 384][..], Dtype::F32));
                 assert!(bits(&ours) == bits(&theirs), "{quantization:?}");
+            }
+            if can_interleave(16, quantization) {
+                for w in [interleaved(&case.w), interleaved(&narrow)] {
+                    let ours = rows(Weight::Interleaved(&w), &indices).unwrap().unwrap();
+                    assert!(bits(&ours) == bits(&theirs), "{quantization:?}, interleaved");
+                }
             }
         }
     }

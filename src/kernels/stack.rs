@@ -13,6 +13,8 @@ pub(super) struct Layout {
     pub quantization: Option<Quantization>,
     pub rows: usize,
     pub columns: usize,
+    /// See [`super::interleave()`].
+    pub interleaved: bool,
 }
 
 /// Any number of matrices: their values row by row, those of the first, then those of the second, ..
@@ -66,7 +68,7 @@ impl Layout {
 impl<'a> Stack<'a> {
     /// The matrix with this index, if there is one.
     pub fn matrix(&self, index: usize) -> Option<Matrix<'a>> {
-        let Layout { quantization, rows, columns } = self.layout;
+        let Layout { quantization, rows, columns, interleaved } = self.layout;
         let floats = |floats: &Floats<'a>, each: usize| floats.part(index.checked_mul(each)?, each);
         let Quantization { group_size, bits, mode } = match (quantization, &self.parts) {
             (Some(quantization), _) => quantization,
@@ -95,7 +97,7 @@ impl<'a> Stack<'a> {
             }
             Parts::Dense(_) => return None,
         };
-        Some(Matrix::Packed(Packed { packed, values, bits, group, rows, columns }))
+        Some(Matrix::Packed(Packed { packed, values, bits, group, rows, columns, interleaved }))
     }
 }
 

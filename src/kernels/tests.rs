@@ -1,8 +1,12 @@
 //! Kernels against MLX's own results, on every instruction set of this processor.
 
+use super::interleave::can_interleave;
+use super::interleave::tests::interleaved;
 use super::isa::Isa;
 use super::matrix::{Dense, Floats, Matrix, Packed, Values};
-use super::{Weight, float, integer, products, set_exact, threads};
+use super::{
+    Activation, Source, Weight, float, gated, gated_halves, integer, products, rms_norm, set_exact, threads,
+};
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Device, Dtype, use_device};
 use half::{bf16, f16};
@@ -67,18 +71,33 @@ impl Case {
 
     /// `compute` of the matrix and of `x`, with room for the result.
     fn ours(&self, x: &[f32], compute: impl Fn(&Packed, &[f32], &mut [f32])) -> Vec<f32> {
+        self.ours_of(&self.w, false, x, compute)
+    }
+
+    /// The same with the matrix interleaved.
+    fn ours_interleaved(&self, x: &[f32], compute: impl Fn(&Packed, &[f32], &mut [f32])) -> Vec<f32> {
+        self.ours_of(&interleaved(&self.w), true, x, compute)
+    }
+
+    fn ours_of(
+        &self,
+        w: &Quantized,
+        interleaved: bool,
+        x: &[f32],
+        compute: impl Fn(&Packed, &[f32], &mut [f32]),
+    ) -> Vec<f32> {
         let to_bf16 =
             |a: &Array| -> Vec<bf16> { a.to_vec_f32().unwrap().into_iter().map(bf16::from_f32).collect() };
-        let packed = self.w.packed.with_bytes(|bytes| {
+        let packed = w.packed.with_bytes(|bytes| {
             bytes.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word)).collect::<Vec<_>>()
         });
-        let Quantization { group_size, bits, mode } = self.w.quantization;
-        let biases = self.w.biases.as_ref().map(to_bf16).unwrap_or_default();
+        let Quantization { group_size, bits, mode } = w.quantization;
+        let biases = w.biases.as_ref().map(to_bf16).unwrap_or_default();
         let (mut floats, mut bytes) = (vec![], vec![]);
         if mode == QuantMode::Affine {
-            floats = to_bf16(&self.w.scales);
+            floats = to_bf16(&w.scales);
         } else {
-            bytes = self.w.scales.with_bytes(<[u8]>::to_vec).unwrap();
+            bytes = w.scales.with_bytes(<[u8]>::to_vec).unwrap();
         }
         let scales = bytes.as_slice();
         let values = match mode {
@@ -89,16 +108,17 @@ impl Case {
             QuantMode::Mxfp8 => Values::Mxfp8 { scales },
             QuantMode::Nvfp4 => Values::Nvfp4 { scales },
         };
-        let w = Packed {
+        let matrix = Packed {
             packed: &packed.unwrap(),
             values,
             bits: bits as usize,
             group: group_size as usize,
             rows: self.rows,
             columns: self.columns,
+            interleaved,
         };
         let mut y = vec![f32::NAN; x.len() / self.columns * self.rows];
-        compute(&w, x, &mut y);
+        compute(&matrix, x, &mut y);
         y
     }
 }
@@ -114,7 +134,8 @@ fn cases(rng: &mut Pcg64, quantizations: impl Iterator<Item = Quantization>) -> 
     let mut cases = vec![];
     for quantization in quantizations {
         for m in [1, 2, 4, 5, 13, 33] {
-            let rows = rng.random_range(1..70);
+            // Some whose rows can be interleaved.
+            let rows = if rng.random() { 16 * rng.random_range(1..10) } else { rng.random_range(1..70) };
             let columns = quantization.group_size.max(32) as usize * rng.random_range(1..6);
             cases.push(Case::new(rng, [m, rows, columns], quantization));
         }
@@ -159,12 +180,12 @@ fn float_products_are_mlxs() {
 }
 
 /// `x` rounded as the integer products' input is, block by block.
-fn rounded(x: &[f32]) -> Vec<f32> {
+fn rounded(x: &[f32], size: usize) -> Vec<f32> {
     let block = |x: &[f32]| {
         let scale = x.iter().fold(0.0, |max: f32, x| max.max(x.abs())) / 127.0;
         x.iter().map(|x| (x / scale).round_ties_even() * scale).collect::<Vec<_>>()
     };
-    x.chunks(32).flat_map(block).collect()
+    x.chunks(size).flat_map(block).collect()
 }
 
 #[test]
@@ -172,7 +193,9 @@ fn integer_products_are_mlxs_of_rounded_input() {
     use_device(Device::Cpu).unwrap();
     for case in cases(&mut Pcg64::seed_from_u64(5), affine()) {
         let name = format!("{:?}, {} x {} x {}", case.w.quantization, case.m(), case.rows, case.columns);
-        let x = rounded(&case.x);
+        let Quantization { bits, group_size, .. } = case.w.quantization;
+        let block = group_size.min(if bits > 4 { 32 } else { 64 });
+        let x = rounded(&case.x, block as usize);
         let expected = Case { x: x.clone(), ..case.clone() }.expected();
         let mut fused = None;
         for isa in Isa::available() {
@@ -182,6 +205,10 @@ fn integer_products_are_mlxs_of_rounded_input() {
             // The others have FMA and differ in nothing.
             if isa != Isa::Portable || cfg!(target_arch = "aarch64") {
                 assert!(*fused.get_or_insert_with(|| ours.clone()) == ours, "{isa:?}, {name}");
+            }
+            if isa >= Isa::Avx512Vnni && can_interleave(case.rows as i32, case.w.quantization) {
+                let lanes = case.ours_interleaved(&x, |w, x, y| integer_product(isa, w, x, y));
+                assert!(lanes == ours, "{isa:?}, {name}, interleaved");
             }
         }
     }
@@ -284,7 +311,7 @@ fn the_operation_takes_every_float_type() {
     let x = Array::from_f32(&case.x, &[2, 3, 192]).unwrap();
     for (dtype, tolerance) in [(Dtype::F32, 2e-6), (Dtype::F16, 2e-3), (Dtype::BF16, 1e-2)] {
         let x = ops::astype(&x, dtype).unwrap();
-        let [y] = products(&x, [(Weight::Quantized(&case.w), None)]).unwrap().unwrap();
+        let [y] = products(Source::Plain(&x), [(Weight::Quantized(&case.w), None)], None).unwrap().unwrap();
         assert_eq!((y.shape(), y.dtype()), ([2, 3, 50].as_slice(), dtype));
         assert!(relative_error(&y.to_vec_f32().unwrap(), &expected) < tolerance);
     }
@@ -306,9 +333,9 @@ fn several_products_are_what_each_is_alone() {
         (Weight::Dense(&dense), None),
         (Weight::Quantized(&floats.w), Some(&bias)),
     ];
-    let together = products(&x, weights).unwrap().unwrap();
+    let together = products(Source::Plain(&x), weights, None).unwrap().unwrap();
     for (y, (w, bias)) in together.iter().zip(weights) {
-        let [mut alone] = products(&x, [(w, None)]).unwrap().unwrap();
+        let [mut alone] = products(Source::Plain(&x), [(w, None)], None).unwrap().unwrap();
         if let Some(bias) = bias {
             alone = ops::add(&alone, &ops::astype(bias, Dtype::F32).unwrap()).unwrap();
         }
@@ -317,6 +344,50 @@ fn several_products_are_what_each_is_alone() {
     }
     // One that does not fit leaves all to MLX, and its error.
     let narrow = Array::from_f32(&[0.0; 64], &[1, 64]).unwrap();
-    assert!(products(&x, [weights[0], (Weight::Dense(&narrow), None)]).unwrap().is_none());
-    assert!(products(&x, [(Weight::Dense(&dense), Some(&bias))]).unwrap().is_none());
+    assert!(
+        products(Source::Plain(&x), [weights[0], (Weight::Dense(&narrow), None)], None).unwrap().is_none()
+    );
+    assert!(products(Source::Plain(&x), [(Weight::Dense(&dense), Some(&bias))], None).unwrap().is_none());
+}
+
+#[test]
+fn a_product_of_a_source_is_what_the_operations_are() {
+    use_device(Device::Cpu).unwrap();
+    let rng = &mut Pcg64::seed_from_u64(7);
+    let case = Case::new(rng, [3, 70, 128], affine4());
+    let random = |rng: &mut Pcg64, shape: &[i32]| {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_: i32| normal(rng)).collect();
+        Array::from_f32(&values, shape).unwrap()
+    };
+    let [x, up] = [(); 2].map(|()| random(rng, &[1, 3, 128]));
+    let both = random(rng, &[1, 3, 256]);
+    let weight = ops::astype(&random(rng, &[128]), Dtype::BF16).unwrap();
+    let bias = random(rng, &[70]);
+    let onto = random(rng, &[1, 3, 70]);
+    let activation = Activation::Silu;
+    let w = [(Weight::Quantized(&case.w), Some(&bias))];
+    for (source, made) in [
+        (Source::Plain(&x), x.clone()),
+        (
+            Source::Normed { x: &x, weight: &weight, eps: 1e-5 },
+            rms_norm(&x, Some(&weight), 1e-5).unwrap().unwrap(),
+        ),
+        (Source::Gated { activation, gate: &x, up: &up }, gated(activation, &x, &up).unwrap().unwrap()),
+        (Source::Halves { activation, both: &both }, gated_halves(activation, &both).unwrap().unwrap()),
+    ] {
+        let [plain] = products(Source::Plain(&made), w, None).unwrap().unwrap();
+        let [fused] = products(source, w, None).unwrap().unwrap();
+        assert_eq!(fused.to_vec_f32().unwrap(), plain.to_vec_f32().unwrap(), "{source:?}");
+        let [fused] = products(source, w, Some(&onto)).unwrap().unwrap();
+        let added = ops::add(&onto, &plain).unwrap();
+        assert_eq!(fused.to_vec_f32().unwrap(), added.to_vec_f32().unwrap(), "{source:?} onto another");
+    }
+    // What would be rounded in between stays several operations.
+    let halves = ops::astype(&x, Dtype::BF16).unwrap();
+    assert!(products(Source::Plain(&halves), w, Some(&onto)).unwrap().is_none());
+    let normed = Source::Normed { x: &halves, weight: &weight, eps: 1e-5 };
+    assert!(products(normed, w, None).unwrap().is_none());
+    // Shapes that do not fit are MLX's to refuse.
+    assert!(products(Source::Plain(&x), w, Some(&x)).unwrap().is_none());
+    assert!(products(Source::Gated { activation, gate: &x, up: &both }, w, None).unwrap().is_none());
 }

@@ -1,5 +1,6 @@
 //! The threads that kernels share: one for each physical core that the process may use.
 
+use super::lines::Words;
 use super::pool::Pool;
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
@@ -99,19 +100,19 @@ pub(super) fn run_all(products: &[Tasks]) {
 }
 
 /// So many floats and words of this thread's memory, which lasts from task to task. They hold whatever
-/// the last one left.
+/// the last one left, and both begin with a cache line.
 pub(super) fn with_scratch<T>(
     floats: usize,
     words: usize,
     work: impl FnOnce(&mut [f32], &mut [u32]) -> T,
 ) -> T {
     thread_local! {
-        static SCRATCH: RefCell<(Vec<f32>, Vec<u32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        static SCRATCH: RefCell<[Words; 2]> = RefCell::default();
     }
-    SCRATCH.with_borrow_mut(|(all_floats, all_words)| {
-        all_floats.resize(floats.max(all_floats.len()), 0.0);
-        all_words.resize(words.max(all_words.len()), 0);
-        work(&mut all_floats[..floats], &mut all_words[..words])
+    SCRATCH.with_borrow_mut(|[all_floats, all_words]| {
+        all_floats.grow(floats);
+        all_words.grow(words);
+        work(&mut all_floats.floats_mut()[..floats], &mut all_words[..words])
     })
 }
 

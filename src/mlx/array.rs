@@ -181,6 +181,27 @@ impl Array {
         Ok(show(unsafe { std::slice::from_raw_parts(data, flat.nbytes()) }))
     }
 
+    /// The bytes of an evaluated array that lies row by row, where they lie.
+    ///
+    /// # Safety
+    /// Nothing else uses the data, of which other arrays may have a share, while they are borrowed.
+    #[allow(clippy::mut_from_ref)] // an array is a share of data
+    pub unsafe fn bytes_mut(&self) -> Result<&mut [u8]> {
+        let (mut in_rows, mut available) = (false, false);
+        // SAFETY: `self.0` is live.
+        unsafe {
+            check(sys::_mlx_array_is_available(&mut available, self.0))?;
+            check(sys::_mlx_array_is_row_contiguous(&mut in_rows, self.0))?;
+        }
+        // SAFETY: any element is bytes.
+        let data = unsafe { sys::mlx_array_data_uint8(self.0) }.cast_mut();
+        if !available || !in_rows || data.is_null() {
+            return Err(Error::Internal(format!("{self:?} has no data that lie row by row")));
+        }
+        // SAFETY: row by row, so the data holds `nbytes` bytes; the caller's promise.
+        Ok(unsafe { std::slice::from_raw_parts_mut(data, self.nbytes()) })
+    }
+
     /// Evaluates and copies all elements out as float32, row by row.
     pub fn to_vec_f32(&self) -> Result<Vec<f32>> {
         let floats = ops::astype(self, Dtype::F32)?;

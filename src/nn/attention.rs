@@ -2,6 +2,7 @@
 
 use super::{Cache, Linear, Memory, Module, Packing, Recall, RmsNorm, Rope, Scores, Weights};
 use crate::error::Result;
+use crate::kernels::Source;
 use crate::mlx::{Array, Dtype, ops};
 
 /// The shape of an attention block.
@@ -162,6 +163,15 @@ impl Attention {
     /// Attends from the new positions of `x` to those in its sequence's cache and to each other, and adds
     /// the new ones to the cache.
     pub fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
+        self.run(Source::Plain(x), memory, None)
+    }
+
+    /// `x + forward(norm(x))`.
+    pub fn forward_residual(&self, x: &Array, norm: &RmsNorm, memory: &mut Memory) -> Result<Array> {
+        self.run(norm.of(x), memory, Some(x))
+    }
+
+    fn run(&self, x: Source, memory: &mut Memory, onto: Option<&Array>) -> Result<Array> {
         let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
         let split = |y: &Array| ops::reshape(y, &[1, y.dim(1), y.dim(2) / head_dim, head_dim]);
         let join = |y: &Array| ops::flatten(y, 2, 3);
@@ -182,8 +192,7 @@ impl Attention {
             (q, k) = (join(&q_norm.forward(&split(&q)?)?)?, join(&k_norm.forward(&split(&k)?)?)?);
         }
         if let Some(rope) = &self.spec.rope {
-            let packing = memory.packing();
-            (q, k) = (rope.turn(&q, head_dim, packing)?, rope.turn(&k, head_dim, packing)?);
+            [q, k] = rope.turn([&q, &k], head_dim, memory.packing())?;
         }
         if let Some(gain) = self.spec.query_gain {
             q = gain.apply(q, memory.packing())?;
@@ -193,7 +202,7 @@ impl Attention {
         if let Some(gate) = gate {
             attended = ops::multiply(&attended, &ops::sigmoid(&gate)?)?;
         }
-        self.output.forward(&attended)
+        self.output.forward_onto(Source::Plain(&attended), onto)
     }
 
     /// What the new queries read, both `[1, tokens, heads * head_dim]`.
@@ -210,13 +219,13 @@ impl Attention {
     }
 
     /// Queries, keys and values, the heads side by side.
-    fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
+    fn project(&self, x: Source) -> Result<(Array, Array, Array)> {
         match &self.qkv {
             Qkv::Separate([q, k, v]) => Linear::forward_all([q, k, v], x).map(|[q, k, v]| (q, k, v)),
             Qkv::Fused(qkv) => {
                 let AttentionSpec { heads, kv_heads, head_dim, .. } = self.spec;
                 let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);
-                let qkv = qkv.forward(x)?;
+                let [qkv] = Linear::forward_all([qkv], x)?;
                 let part = |start, end| ops::slice(&qkv, 2, start, end);
                 Ok((part(0, keys)?, part(keys, values)?, part(values, qkv.dim(-1))?))
             }

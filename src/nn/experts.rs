@@ -1,6 +1,6 @@
 //! A layer's experts, the feed-forward blocks of which each token uses a few (Shazeer et al. 2017).
 
-use super::linear::Matrix;
+use super::linear::{Matrix, in_rows};
 use super::{Activation, Weights};
 use crate::error::Result;
 use crate::kernels;
@@ -37,8 +37,8 @@ impl ExpertLinear {
                 }
                 _ => ops::gather_matmul(x, &ops::swap_axes(weight, -1, -2)?, indices, sorted)?,
             },
-            (None, Matrix::Quantized { weight, .. }) => {
-                ops::gather_quantized_matmul(x, weight, indices, sorted)?
+            (None, Matrix::Quantized { weight, interleaved, .. }) => {
+                ops::gather_quantized_matmul(x, &*in_rows(weight, *interleaved)?, indices, sorted)?
             }
         };
         match &self.bias {

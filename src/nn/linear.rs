@@ -1,24 +1,25 @@
 //! Linear layers and embeddings, dense or quantised.
 
-use super::{Module, Weights};
+use super::{Module, Weights, rms_norm};
 use crate::error::Result;
-use crate::kernels::{self, Weight};
+use crate::kernels::{self, Source, Weight};
 use crate::mlx::ops::{self, Quantized};
 use crate::mlx::{Array, Device, Dtype, thread_device};
+use std::borrow::Cow;
 
 /// A weight matrix `[out, in]`, or one for each expert or head `[experts, out, in]`.
 #[derive(Debug)]
 pub(super) enum Matrix {
     /// `dtype`: what its rows are computed in, which on the CPU need not be the type it is stored in.
     Dense { weight: Array, dtype: Dtype },
-    /// `dtype`: what it stands for when it is dequantised.
-    Quantized { weight: Quantized, dtype: Dtype },
+    /// `dtype`: what it stands for when it is dequantised. `interleaved`: see [`kernels::interleave()`].
+    Quantized { weight: Quantized, dtype: Dtype, interleaved: bool },
 }
 
 impl Matrix {
     /// `x @ self.T`.
     pub(super) fn forward(&self, x: &Array) -> Result<Array> {
-        match kernels::products(x, [(self.weight(), None)])? {
+        match kernels::products(Source::Plain(x), [(self.weight(), None)], None)? {
             Some([y]) => Ok(y),
             None => self.by_mlx(x),
         }
@@ -27,7 +28,9 @@ impl Matrix {
     fn by_mlx(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Dense { weight, .. } => ops::matmul(x, &ops::swap_axes(weight, -1, -2)?),
-            Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, true),
+            Matrix::Quantized { weight, interleaved, .. } => {
+                ops::quantized_matmul(x, &*in_rows(weight, *interleaved)?, true)
+            }
         }
     }
 
@@ -35,7 +38,7 @@ impl Matrix {
     pub(super) fn weight(&self) -> Weight<'_> {
         match self {
             Matrix::Dense { weight, .. } => Weight::Dense(weight),
-            Matrix::Quantized { weight, .. } => Weight::Quantized(weight),
+            Matrix::Quantized { weight, interleaved, .. } => Weight::quantized(weight, *interleaved),
         }
     }
 
@@ -43,13 +46,14 @@ impl Matrix {
     pub(super) fn backward(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Dense { weight, .. } => ops::matmul(x, weight),
-            // MLX's CUDA backend has this product for some shapes only.
-            Matrix::Quantized { weight, dtype }
-                if cfg!(not(target_os = "macos")) && thread_device()? == Device::Gpu =>
-            {
-                ops::matmul(x, &ops::dequantize(weight, *dtype)?)
+            Matrix::Quantized { weight, dtype, interleaved } => {
+                let weight = in_rows(weight, *interleaved)?;
+                // MLX's CUDA backend has this product for some shapes only.
+                if cfg!(not(target_os = "macos")) && thread_device()? == Device::Gpu {
+                    return ops::matmul(x, &ops::dequantize(&weight, *dtype)?);
+                }
+                ops::quantized_matmul(x, &weight, false)
             }
-            Matrix::Quantized { weight, .. } => ops::quantized_matmul(x, weight, false),
         }
     }
 
@@ -66,7 +70,8 @@ impl Matrix {
                 let rows = ops::take(weight, indices)?;
                 if rows.dtype() == *dtype { Ok(rows) } else { ops::astype(&rows, *dtype) }
             }
-            Matrix::Quantized { weight, dtype } => {
+            Matrix::Quantized { weight, dtype, interleaved } => {
+                let weight = in_rows(weight, *interleaved)?;
                 // MLX dequantises in the scales' type.
                 let take = |groups: &Array| {
                     let rows = ops::take(groups, indices)?;
@@ -81,6 +86,23 @@ impl Matrix {
                 ops::dequantize(&rows, *dtype)
             }
         }
+    }
+}
+
+/// A quantised matrix as MLX takes it.
+pub(super) fn in_rows(weight: &Quantized, interleaved: bool) -> Result<Cow<'_, Quantized>> {
+    if interleaved { kernels::in_rows(weight).map(Cow::Owned) } else { Ok(Cow::Borrowed(weight)) }
+}
+
+impl Source<'_> {
+    /// As an operation of its own.
+    fn compute(&self) -> Result<Cow<'_, Array>> {
+        Ok(match *self {
+            Source::Plain(x) => Cow::Borrowed(x),
+            Source::Normed { x, weight, eps } => Cow::Owned(rms_norm(x, Some(weight), eps)?),
+            Source::Gated { activation, gate, up } => Cow::Owned(activation.gated(gate, up)?),
+            Source::Halves { activation, both } => Cow::Owned(activation.gated_halves(both)?),
+        })
     }
 }
 
@@ -110,13 +132,31 @@ impl Linear {
 
 impl Linear {
     /// Several layers of the same input: on the CPU they are computed together.
-    pub fn forward_all<const N: usize>(layers: [&Linear; N], x: &Array) -> Result<[Array; N]> {
+    pub fn forward_all<const N: usize>(layers: [&Linear; N], x: Source) -> Result<[Array; N]> {
         let weights = layers.map(|layer| (layer.matrix.weight(), layer.bias.as_ref()));
-        if let Some(results) = kernels::products(x, weights)? {
+        if let Some(results) = kernels::products(x, weights, None)? {
             return Ok(results);
         }
-        let results: Vec<Array> = layers.iter().map(|layer| layer.by_mlx(x)).collect::<Result<_>>()?;
+        let x = x.compute()?;
+        // What is not in float32 has kernels of its own for each.
+        if let Some(results) = kernels::products(Source::Plain(&x), weights, None)? {
+            return Ok(results);
+        }
+        let results: Vec<Array> = layers.iter().map(|layer| layer.by_mlx(&x)).collect::<Result<_>>()?;
         Ok(results.try_into().expect("one of each"))
+    }
+
+    /// `onto`, if given, plus the layer's result.
+    pub fn forward_onto(&self, x: Source, onto: Option<&Array>) -> Result<Array> {
+        let weights = [(self.matrix.weight(), self.bias.as_ref())];
+        if let Some([y]) = kernels::products(x, weights, onto)? {
+            return Ok(y);
+        }
+        let [y] = Linear::forward_all([self], x)?;
+        match onto {
+            Some(onto) => ops::add(onto, &y),
+            None => Ok(y),
+        }
     }
 
     fn by_mlx(&self, x: &Array) -> Result<Array> {
@@ -132,7 +172,7 @@ impl Linear {
 
 impl Module for Linear {
     fn forward(&self, x: &Array) -> Result<Array> {
-        Linear::forward_all([self], x).map(|[y]| y)
+        self.forward_onto(Source::Plain(x), None)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The gated feed-forward block (Shazeer 2020).
 
-use super::{Activation, Linear, Module, Weights};
+use super::{Activation, Linear, Module, RmsNorm, Weights};
 use crate::error::Result;
+use crate::kernels::Source;
 use crate::mlx::Array;
 
 /// The maps to gate and up.
@@ -49,15 +50,28 @@ impl Mlp {
     }
 }
 
+impl Mlp {
+    fn run(&self, x: Source, onto: Option<&Array>) -> Result<Array> {
+        let activation = self.activation;
+        match &self.gate_up {
+            GateUp::Separate(gate, up) => {
+                let [gate, up] = &Linear::forward_all([gate, up], x)?;
+                self.down.forward_onto(Source::Gated { activation, gate, up }, onto)
+            }
+            GateUp::Fused(both) => {
+                let [both] = &Linear::forward_all([both], x)?;
+                self.down.forward_onto(Source::Halves { activation, both }, onto)
+            }
+        }
+    }
+}
+
 impl Module for Mlp {
     fn forward(&self, x: &Array) -> Result<Array> {
-        let gated = match &self.gate_up {
-            GateUp::Separate(gate, up) => {
-                let [gate, up] = Linear::forward_all([gate, up], x)?;
-                self.activation.gated(&gate, &up)?
-            }
-            GateUp::Fused(both) => self.activation.gated_halves(&both.forward(x)?)?,
-        };
-        self.down.forward(&gated)
+        self.run(Source::Plain(x), None)
+    }
+
+    fn forward_residual(&self, x: &Array, norm: &RmsNorm) -> Result<Array> {
+        self.run(norm.of(x), Some(x))
     }
 }

@@ -35,6 +35,7 @@ pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
+use crate::mlx::ops;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -42,11 +43,20 @@ use std::time::{Duration, Instant};
 pub trait Module {
     /// `[batch, length, in]` to `[batch, length, out]`.
     fn forward(&self, x: &Array) -> Result<Array>;
+
+    /// `x + forward(norm(x))`.
+    fn forward_residual(&self, x: &Array, norm: &RmsNorm) -> Result<Array> {
+        ops::add(x, &self.forward(&norm.forward(x)?)?)
+    }
 }
 
 impl Module for Box<dyn Module> {
     fn forward(&self, x: &Array) -> Result<Array> {
         (**self).forward(x)
+    }
+
+    fn forward_residual(&self, x: &Array, norm: &RmsNorm) -> Result<Array> {
+        (**self).forward_residual(x, norm)
     }
 }
 

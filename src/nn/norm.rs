@@ -2,7 +2,7 @@
 
 use super::{Module, Weights};
 use crate::error::Result;
-use crate::kernels;
+use crate::kernels::{self, Source};
 use crate::mlx::{Array, ops};
 
 /// `x / rms(x) * weight` over the last axis, with `eps` added to the mean square.
@@ -32,6 +32,13 @@ impl RmsNorm {
         let weight = weights.take(&format!("{prefix}.weight"), &[width])?;
         let one = ops::constant(1.0, &weight)?;
         Ok(RmsNorm { weight: weights.derived(ops::add(&weight, &one)?), eps })
+    }
+}
+
+impl RmsNorm {
+    /// The norm of `x` as a linear layer's input.
+    pub fn of<'a>(&'a self, x: &'a Array) -> Source<'a> {
+        Source::Normed { x, weight: &self.weight, eps: self.eps }
     }
 }
 

@@ -172,8 +172,13 @@ impl Rope {
         }
     }
 
-    /// Rotates `x` `[1, tokens, heads * head_dim]` for every token's position.
-    pub fn turn(&self, x: &Array, head_dim: i32, packing: &Packing) -> Result<Array> {
+    /// Rotates each `x` `[1, tokens, heads * head_dim]` for every token's position.
+    pub fn turn<const N: usize>(
+        &self,
+        all: [&Array; N],
+        head_dim: i32,
+        packing: &Packing,
+    ) -> Result<[Array; N]> {
         if self.dynamic.is_none() {
             let rotation = Rotation {
                 head_dim,
@@ -183,10 +188,16 @@ impl Rope {
                 scale: self.scale,
                 gain: self.gain,
             };
-            if let Some(turned) = kernels::rope(x, packing.positions(), &rotation)? {
+            if let Some(turned) = kernels::rope(all, packing.positions(), &rotation)? {
                 return Ok(turned);
             }
         }
+        let turned: Vec<Array> =
+            all.into_iter().map(|x| self.turn_by_mlx(x, head_dim, packing)).collect::<Result<_>>()?;
+        Ok(turned.try_into().expect("one of each"))
+    }
+
+    fn turn_by_mlx(&self, x: &Array, head_dim: i32, packing: &Packing) -> Result<Array> {
         let (tokens, columns) = (x.dim(1), x.dim(2));
         let swap = |x: &Array| ops::transpose(x, &[0, 2, 1, 3]);
         let together = |x: &Array, offset: i32| {

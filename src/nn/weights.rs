@@ -2,6 +2,7 @@
 
 use super::linear::Matrix;
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
 use crate::mlx::{Array, Dtype};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,6 +28,7 @@ pub struct Weights {
     dtype: Option<Dtype>,
     /// Matrices keep their own type whatever `dtype` says: our kernels read any.
     keep_matrices: bool,
+    interleave_matrices: bool,
     prefix: String,
     names: Option<fn(&str) -> String>,
     taken: Taken,
@@ -48,6 +50,8 @@ pub struct Taken {
     pub tensors: Vec<(String, Array)>,
     /// The names of those that are dense matrices, without their ".weight".
     pub matrices: HashSet<String>,
+    /// The names of those that are to be interleaved ([`kernels::interleave()`]) before layers compute.
+    pub interleaved: HashSet<String>,
     /// Endings of the names of matrices that keep 8 bits when the others get fewer.
     pub precise: &'static [&'static str],
     /// What layers computed from their tensors and hold.
@@ -72,6 +76,7 @@ impl Weights {
             quantization,
             dtype,
             keep_matrices: false,
+            interleave_matrices: false,
             prefix: String::new(),
             names: None,
             taken: Taken::default(),
@@ -82,6 +87,12 @@ impl Weights {
     /// that they are stored in.
     pub fn keep_matrices(&mut self) {
         self.keep_matrices = true;
+    }
+
+    /// From here on quantised matrices that kernels compute with are taken to be interleaved, if that makes them
+    /// faster: whoever says so interleaves [`Taken::interleaved`] once they are evaluated.
+    pub fn interleave_matrices(&mut self) {
+        self.interleave_matrices = true;
     }
 
     /// From here on names are looked up behind `prefix`, such as "language_model.".
@@ -268,7 +279,13 @@ impl Weights {
             self.keep(&name("scales"), &scales);
             (scales, None, self.float_dtype())
         };
-        Ok(Matrix::Quantized { weight: Quantized { packed, scales, biases, quantization }, dtype })
+        let rows = shape.iter().rev().nth(1).copied().unwrap_or(1);
+        let interleaved = keep && self.interleave_matrices && kernels::interleaves(rows, quantization);
+        if interleaved {
+            self.taken.interleaved.extend(["weight", "scales", "biases"].map(|part| self.full(&name(part))));
+        }
+        let weight = Quantized { packed, scales, biases, quantization };
+        Ok(Matrix::Quantized { weight, dtype, interleaved })
     }
 
     /// The format of a quantised matrix. Its tensors' shapes and types tell it; config.json, which may

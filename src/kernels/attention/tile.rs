@@ -38,7 +38,7 @@ impl Tile<'_> {
         match isa {
             // SAFETY: the processor has it.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Vnni => unsafe { avx512::attend(self, block) },
+            Isa::Avx512 | Isa::Avx512Vnni | Isa::Amx => unsafe { avx512::attend(self, block) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { portable::attend_avx2(self, block) },

@@ -6,6 +6,7 @@
 mod avx512;
 mod portable;
 
+use super::interleave;
 use super::isa::{Isa, sum};
 use super::matrix::{Matrix, Values};
 use super::output::Output;
@@ -88,6 +89,9 @@ macro_rules! for_format {
 pub(super) fn unpack(w: &Matrix, row: usize, out: &mut [f32]) {
     match w {
         Matrix::Dense(w) => w.values.read(row * w.columns, out),
+        Matrix::Packed(w) if w.interleaved => {
+            interleave::with_row(w, row, |w| unpack(&Matrix::Packed(*w), 0, out));
+        }
         Matrix::Packed(w) => with_scratch(2 * w.columns / w.span(), 0, |room, _| {
             let order = std::array::from_fn(|i| i);
             for_format!(w, |KIND, BITS| portable::unpack_packed::<KIND, BITS, false>(
@@ -153,7 +157,7 @@ impl<'a> Job<'a> {
     ) {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Vnni => {
+            Isa::Avx512 | Isa::Avx512Vnni | Isa::Amx => {
                 // SAFETY: the processor has it.
                 unsafe { avx512::block::<KIND, BITS>(self, row, count, scratch) }
             }

@@ -3,20 +3,23 @@
 
 #![allow(clippy::needless_range_loop)] // see above
 
-use super::input::{Rounded, TILE, round_avx2};
+use super::input::{Form, Rounded, UNIT, round_avx512};
 use super::portable::unpack;
-use super::{BLOCK, Job, LANES, Task};
+use super::{Job, LANES, Task};
 use crate::kernels::matrix::{Floats, Packed};
 use crate::kernels::threads::Tasks;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// A word of each lane.
-type Words = [u32; LANES];
+pub(super) type Words = [u32; LANES];
+
+/// Rows of the input that are computed at once.
+const TILE: usize = 8;
 
 /// `x @ w.T`.
 pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let x = Rounded::tiles(x, w.columns, w.bits == 4, round_avx2);
+    let x = Rounded::tiles(x, Form::of(w), [TILE, 1], round_avx512);
     job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows(task) }
@@ -27,27 +30,36 @@ pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<
 fn rows(task: Task) {
     let Task { job, row, count, groups, words } = task;
     read_groups(job, row, count, groups);
-    // What MLX packs in nibbles or bytes is as good as unpacked.
-    match job.w.bits {
-        2 => unpack::<2>(job, row, count, words),
-        3 => unpack::<3>(job, row, count, words),
-        5 => unpack::<5>(job, row, count, words),
-        6 => unpack::<6>(job, row, count, words),
-        bits => {
-            let (chunks, _) = words.as_chunks_mut().0.as_chunks_mut();
-            let count_of_chunks = (job.w.columns / 32 * bits).div_ceil(LANES);
-            for (chunk, out) in chunks.iter_mut().take(count_of_chunks).enumerate() {
-                transpose_words(job, row, count, chunk, out);
-            }
-        }
-    }
-    let (words, _) = words.as_chunks();
+    let words = lanes(job, row, count, words);
     for m in (0..job.inputs).step_by(TILE) {
         match job.w.bits {
             4 => tile::<true>(job, row, count, m, groups, words),
             _ => tile::<false>(job, row, count, m, groups, words),
         }
     }
+}
+
+/// The words of all lanes: as they are if eight columns or four are in each, else four.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn lanes<'a>(job: &'a Job, row: usize, count: usize, room: &'a mut [u32]) -> &'a [Words] {
+    if job.w.interleaved {
+        return job.w.stripe(row).as_chunks().0;
+    }
+    // What MLX packs in nibbles or bytes is as good as unpacked.
+    match job.w.bits {
+        2 => unpack::<2>(job, row, count, room),
+        3 => unpack::<3>(job, row, count, room),
+        5 => unpack::<5>(job, row, count, room),
+        6 => unpack::<6>(job, row, count, room),
+        bits => {
+            let (chunks, _) = room.as_chunks_mut().0.as_chunks_mut();
+            let count_of_chunks = (job.w.columns / 32 * bits).div_ceil(LANES);
+            for (chunk, out) in chunks.iter_mut().take(count_of_chunks).enumerate() {
+                transpose_words(job, row, count, chunk, out);
+            }
+        }
+    }
+    room.as_chunks().0
 }
 
 /// The results of [`TILE`] rows of the input, from `first` on. `NIBBLES`: a word holds eight columns.
@@ -60,25 +72,28 @@ fn tile<const NIBBLES: bool>(
     groups: &[f32],
     words: &[Words],
 ) {
-    let columns = job.w.columns;
+    let (columns, block) = (job.w.columns, job.x.block);
     let x = &job.x.words[first * columns / 4..][..TILE * columns / 4];
-    let (x, _) = x.as_chunks::<TILE>().0.as_chunks::<{ BLOCK / 4 }>();
-    let (scales, _) = job.x.scales[first * columns / BLOCK..][..TILE * columns / BLOCK].as_chunks::<TILE>();
+    let (x, _) = x.as_chunks::<TILE>().0.as_chunks::<{ UNIT / 4 }>();
+    let (scales, _) = job.x.scales[first * columns / block..][..TILE * columns / block].as_chunks::<TILE>();
     let (groups, _) = groups.as_chunks::<LANES>();
-    let steps = if NIBBLES { BLOCK / 8 } else { BLOCK / 4 };
+    let steps = if NIBBLES { UNIT / 8 } else { UNIT / 4 };
     let mask = _mm512_set1_epi32(0x0f0f_0f0f);
     let mut y = [_mm512_setzero_ps(); TILE];
     let (mut group, mut left) = (0, job.w.group);
-    for ((x, scales), words) in x.iter().zip(scales).zip(words.chunks_exact(steps)) {
+    let each = block / UNIT;
+    for ((x, scales), words) in x.chunks_exact(each).zip(scales).zip(words.chunks_exact(each * steps)) {
         let mut sums = [_mm512_setzero_si512(); TILE];
-        for step in 0..steps {
-            let word = load(&words[step]);
-            if NIBBLES {
-                add(&mut sums, _mm512_and_si512(word, mask), &x[2 * step]);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<4>(word), mask);
-                add(&mut sums, odd, &x[2 * step + 1]);
-            } else {
-                add(&mut sums, word, &x[step]);
+        for (x, words) in x.iter().zip(words.chunks_exact(steps)) {
+            for step in 0..steps {
+                let word = load(&words[step]);
+                if NIBBLES {
+                    add(&mut sums, _mm512_and_si512(word, mask), &x[2 * step]);
+                    let odd = _mm512_and_si512(_mm512_srli_epi32::<4>(word), mask);
+                    add(&mut sums, odd, &x[2 * step + 1]);
+                } else {
+                    add(&mut sums, word, &x[step]);
+                }
             }
         }
         let (weight, bias) = (load_floats(&groups[group]), load_floats(&groups[group + 1]));
@@ -88,7 +103,7 @@ fn tile<const NIBBLES: bool>(
             y[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[m]), weight, y[m]);
             y[m] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), y[m]);
         }
-        left -= BLOCK;
+        left -= block;
         if left == 0 {
             (group, left) = (group + 2, job.w.group);
         }
@@ -168,6 +183,15 @@ pub(super) fn prefetch<T>(values: &[T], distance: usize) {
 pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) {
     let groups = job.w.columns / job.w.group;
     let (out, _) = out.as_chunks_mut::<LANES>();
+    if job.w.interleaved {
+        for group in 0..groups {
+            for (part, floats) in [&job.scales, &job.biases].into_iter().enumerate() {
+                let lanes = load_widened(floats, row * groups + group * LANES, LANES, 0);
+                store_floats(&mut out[2 * group + part], _mm512_castsi512_ps(lanes));
+            }
+        }
+        return;
+    }
     for first in (0..groups).step_by(LANES) {
         for (part, floats) in [&job.scales, &job.biases].into_iter().enumerate() {
             let mut lanes = [_mm512_setzero_si512(); LANES];
@@ -186,7 +210,7 @@ pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) 
 /// `count` floats, at most 16, as float32. `next`: how far behind lie those that are needed next.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn load_widened(floats: &Floats, start: usize, count: usize, next: usize) -> __m512i {
+pub(super) fn load_widened(floats: &Floats, start: usize, count: usize, next: usize) -> __m512i {
     let mask = first_lanes(count);
     match floats {
         Floats::F32(values) => {
@@ -246,7 +270,7 @@ fn transpose(a: &mut [__m512i; LANES]) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(words: &Words) -> __m512i {
+pub(super) fn load(words: &Words) -> __m512i {
     // SAFETY: 16 words.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }

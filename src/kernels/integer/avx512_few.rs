@@ -1,18 +1,18 @@
-//! Products in integers with AVX-512 VNNI for few rows of the input: the matrix's words are multiplied as
+//! Products in integers with AVX-512 VNNI for few rows of the input and a matrix that lies row by row: its words are multiplied as
 //! they lie in memory, and the lanes, columns of one row, are added up at the end of every block. Loops are
 //! written out, as in avx512.rs.
 
 #![allow(clippy::needless_range_loop)] // see above
 
 use super::avx512::{first_lanes, load_floats, prefetch, read_groups, store_floats};
-use super::input::{Rounded, pair, round_avx2};
-use super::{BLOCK, Job, LANES, Task};
+use super::input::{Form, Rounded, UNIT, round_avx512};
+use super::{Job, LANES, Task};
 use crate::kernels::matrix::Packed;
 use crate::kernels::threads::Tasks;
 use std::arch::x86_64::*;
 
-/// Columns that are multiplied at once: four blocks.
-const SPAN: usize = 4 * BLOCK;
+/// Columns that are multiplied at once.
+const SPAN: usize = 4 * UNIT;
 /// From more rows on, transposing the matrix is worth its time.
 const FEW: usize = 4;
 
@@ -23,7 +23,7 @@ pub(super) fn takes(w: &Packed, inputs: usize) -> bool {
 
 /// `x @ w.T`.
 pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let mut x = Rounded::rows(x, w.columns, SPAN, round_avx2);
+    let mut x = Rounded::rows(x, Form::of(w), SPAN, round_avx512);
     if w.bits == 4 {
         x.words.as_chunks_mut().0.iter_mut().for_each(planar);
     }
@@ -36,7 +36,6 @@ pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<
 /// Of a span, all even columns and then all odd ones.
 fn planar(span: &mut [u32; SPAN / 4]) {
     let mut out = [0; SPAN / 4];
-    span.as_chunks_mut().0.iter_mut().for_each(pair);
     for (i, two) in span.as_chunks::<2>().0.iter().enumerate() {
         [out[i], out[LANES + i]] = *two;
     }
@@ -65,7 +64,8 @@ fn rows_of<const NIBBLES: bool, const M: usize>(task: Task) {
     let (groups, _) = groups.as_chunks::<LANES>();
     let spans = job.x.columns / SPAN;
     let (x, _) = job.x.words.as_chunks::<LANES>().0.as_chunks::<2>();
-    let (scales, _) = job.x.scales.as_chunks::<4>();
+    // Units of a block.
+    let each = job.x.block / UNIT;
     let mut words: [&[u32]; LANES] = [&[]; LANES];
     for lane in 0..LANES {
         words[lane] = job.w.words(row + lane.min(count - 1));
@@ -74,7 +74,7 @@ fn rows_of<const NIBBLES: bool, const M: usize>(task: Task) {
     let span_words = if NIBBLES { LANES } else { 2 * LANES };
     let mut y = [_mm512_setzero_ps(); M];
     for span in 0..spans {
-        // sums[m][i]: rows 4 * i.. of block 0, then of block 1, 2, 3.
+        // sums[m][i]: rows 4 * i.. of unit 0, then of unit 1, 2, 3.
         let mut sums = [[_mm512_setzero_si512(); 4]; M];
         let start = span * span_words;
         for i in 0..4 {
@@ -107,7 +107,7 @@ fn rows_of<const NIBBLES: bool, const M: usize>(task: Task) {
                 sums[m][i] = if NIBBLES {
                     sum_quads(&products[m])
                 } else {
-                    // A quarter of a vector is half a block here.
+                    // A quarter of a vector is half a unit here.
                     let (a, b) = (sum_quads(&products[m]), sum_quads(&products2[m]));
                     let even = _mm512_shuffle_i32x4::<0x88>(a, b);
                     _mm512_add_epi32(even, _mm512_shuffle_i32x4::<0xdd>(a, b))
@@ -115,14 +115,18 @@ fn rows_of<const NIBBLES: bool, const M: usize>(task: Task) {
             }
         }
         for m in 0..M {
-            let blocks = transpose_quarters(&sums[m]);
-            for (i, &sums) in blocks.iter().enumerate() {
-                let column = span * SPAN + i * BLOCK;
+            let units = transpose_quarters(&sums[m]);
+            for unit in (0..4).step_by(each) {
+                let column = span * SPAN + unit * UNIT;
                 if column >= job.w.columns {
                     break;
                 }
+                let mut sums = units[unit];
+                if each == 2 {
+                    sums = _mm512_add_epi32(sums, units[unit + 1]);
+                }
                 let group = 2 * (column / job.w.group);
-                let [scale, sum] = scales[m * spans + span][i];
+                let [scale, sum] = job.x.scales[((m * spans + span) * 4 + unit) / each];
                 let weight = _mm512_mul_ps(load_floats(&groups[group]), _mm512_set1_ps(scale));
                 y[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), weight, y[m]);
                 y[m] = _mm512_fmadd_ps(load_floats(&groups[group + 1]), _mm512_set1_ps(sum), y[m]);

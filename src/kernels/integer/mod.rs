@@ -1,5 +1,4 @@
-//! Products in integers. Every [`BLOCK`] columns of an input row are rounded to 8-bit integers with a
-//! scale of their own, as llama.cpp's Q8_0 does, and multiplied with the matrix's integers:
+//! Products in integers. Every block of columns of an input row is rounded to 8-bit integers with a scale of its own, as llama.cpp's Q8_0 does, and multiplied with the matrix's integers:
 //!
 //! ```text
 //! y = sum over blocks of (q . p) * (scale_w * scale_x) + bias_w * sum(p) * scale_x
@@ -9,22 +8,33 @@
 //! bit for bit (where the processor has no FMA, to a rounding).
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_few;
+#[cfg(target_arch = "x86_64")]
+mod avx512_lanes;
 mod input;
 mod portable;
 
 use super::isa::Isa;
 use super::matrix::{Floats, Packed};
 use super::output::Output;
-use super::threads::{Tasks, with_scratch};
-use input::Rounded;
+use super::threads::{self, Tasks, with_scratch};
+use input::{Form, Rounded};
+use std::ops::Range;
 
-/// Columns of the input that share a scale: the smallest group of a matrix.
-const BLOCK: usize = 32;
 /// Rows of the matrix that are computed together, one in each lane.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
+
+impl Form {
+    fn of(w: &Packed) -> Self {
+        // Of few bits the matrix's own rounding is the larger error, whatever the input's.
+        let block = if w.bits > 4 { 32 } else { 64 };
+        Form { columns: w.columns, block: w.group.min(block), paired: w.bits == 4 }
+    }
+}
 
 /// `x @ w.T` with `x` `[m, columns]`, `y` `[m, rows]`; `w` holds integers with these scales and biases.
 pub(super) fn tasks<'a>(
@@ -39,9 +49,13 @@ pub(super) fn tasks<'a>(
     let job = move |x| Job { w, scales, biases, x, inputs, y };
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni if avx512_few::takes(&w, inputs) => avx512_few::tasks(&w, x, job),
+        Isa::Amx if amx::takes(inputs) => amx::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => avx512::tasks(&w, x, job),
+        Isa::Avx512Vnni | Isa::Amx if avx512_lanes::takes(&w, inputs) => avx512_lanes::tasks(&w, x, job),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni | Isa::Amx if avx512_few::takes(&w, inputs) => avx512_few::tasks(&w, x, job),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni | Isa::Amx => avx512::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 | Isa::Avx512 => portable::tasks_avx2(&w, x, job),
         _ => portable::tasks(&w, x, job),
@@ -75,15 +89,33 @@ impl<'a> Job<'a> {
         let w = self.w;
         // A thread takes 64 KiB of weights or so: enough to be worth handing out.
         let rows = ((64 << 10) / (w.columns * w.bits / 8)).next_multiple_of(LANES).max(LANES);
-        let groups = 2 * LANES * (w.columns / w.group);
         Tasks::new(w.rows.div_ceil(rows), move |task| {
             let end = (task * rows + rows).min(w.rows);
-            with_scratch(groups, LANES * (w.columns / 4 + LANES), |groups, words| {
+            with_scratch(self.group_room(), self.word_room(), |groups, words| {
                 for row in (task * rows..end).step_by(LANES) {
                     rows_of(Task { job: &self, row, count: LANES.min(end - row), groups, words });
                 }
             });
         })
+    }
+
+    /// Floats that a [`Task`]'s groups need.
+    fn group_room(&self) -> usize {
+        2 * LANES * (self.w.columns / self.w.group)
+    }
+
+    /// Words that a [`Task`]'s words need.
+    fn word_room(&self) -> usize {
+        LANES * (self.w.columns / 4 + LANES)
+    }
+
+    /// All rows of a matrix that consists of whole stripes of [`LANES`] rows: `work` gets some stripes.
+    fn stripes(self, work: impl Fn(&Self, Range<usize>) + Sync + 'a) -> Tasks<'a> {
+        let all = self.w.rows / LANES;
+        // Every thread gets as much: of a small matrix in two pieces, because every piece begins slowly.
+        let pieces = if all < 256 { 2 } else { 4 };
+        let each = all.div_ceil(pieces * threads::count());
+        Tasks::new(all.div_ceil(each), move |task| work(&self, task * each..(task * each + each).min(all)))
     }
 
     /// Writes the results of input row `m` and of the task's matrix rows from `row` on.

@@ -3,21 +3,21 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::input::round_avx2;
-use super::input::{Rounded, pair, round};
-use super::{BLOCK, Job, LANES, Task};
+use super::input::{Form, Rounded, UNIT, round};
+use super::{Job, LANES, Task};
 use crate::kernels::matrix::Packed;
 use crate::kernels::threads::Tasks;
 
 /// `x @ w.T`.
 pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let x = Rounded::rows(x, w.columns, BLOCK, round);
+    let x = Rounded::rows(x, Form::of(w), 1, round);
     job(x).tasks(rows)
 }
 
 /// The same compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn tasks_avx2<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let x = Rounded::rows(x, w.columns, BLOCK, round_avx2);
+    let x = Rounded::rows(x, Form::of(w), 1, round_avx2);
     job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows_avx2(task) }
@@ -115,30 +115,31 @@ fn row_of<const BITS: usize, const FMA: bool>(
     groups: &[f32],
     words: &[u32],
 ) -> [f32; LANES] {
-    let blocks = job.w.columns / BLOCK;
-    let x = job.x.words[m * job.w.columns / 4..][..job.w.columns / 4].as_chunks::<{ BLOCK / 4 }>().0;
+    let block = job.x.block;
+    let blocks = job.w.columns / block;
+    let (x, _) = job.x.words[m * job.w.columns / 4..][..job.w.columns / 4].as_chunks::<{ UNIT / 4 }>();
     let scales = &job.x.scales[m * blocks..][..blocks];
     let words = words.as_chunks::<LANES>().0;
     let groups = groups.as_chunks::<LANES>().0;
     let mut y = [0.0; LANES];
-    for block in 0..blocks {
+    for (index, x) in x.chunks_exact(block / UNIT).enumerate() {
         let mut sums = [0; LANES];
-        let steps = if BITS == 4 { 4 } else { 8 };
-        let words = &words[block * steps..][..steps];
-        if BITS == 4 {
-            let mut x = x[block];
-            pair(&mut x);
-            for (words, x) in words.iter().zip(x.as_chunks::<2>().0) {
-                add::<0>(&mut sums, words, x[0], 0x0f);
-                add::<4>(&mut sums, words, x[1], 0x0f);
-            }
-        } else {
-            for (words, x) in words.iter().zip(x[block]) {
-                add::<0>(&mut sums, words, x, 0xff);
+        for (unit, x) in x.iter().enumerate() {
+            let steps = if BITS == 4 { 4 } else { 8 };
+            let words = &words[(index * block / UNIT + unit) * steps..][..steps];
+            if BITS == 4 {
+                for (words, x) in words.iter().zip(x.as_chunks::<2>().0) {
+                    add::<0>(&mut sums, words, x[0], 0x0f);
+                    add::<4>(&mut sums, words, x[1], 0x0f);
+                }
+            } else {
+                for (words, x) in words.iter().zip(x) {
+                    add::<0>(&mut sums, words, *x, 0xff);
+                }
             }
         }
-        let group = block * BLOCK / job.w.group;
-        let [scale, sum] = scales[block];
+        let group = index * block / job.w.group;
+        let [scale, sum] = scales[index];
         for lane in 0..LANES {
             let weight = groups[2 * group][lane] * scale;
             y[lane] = fma::<FMA>(sums[lane] as f32, weight, y[lane]);

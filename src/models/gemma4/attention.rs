@@ -91,7 +91,7 @@ impl Attention {
             None => keys.clone(),
         };
         let keys = ops::flatten(&own.k_norm.forward(&keys)?, 2, 3)?;
-        let keys = self.rope.turn(&keys, self.head_dim, batch.packing())?;
+        let [keys] = self.rope.turn([&keys], self.head_dim, batch.packing())?;
         let values = ops::flatten(&rms_norm(&values, None, own.eps)?, 2, 3)?;
         batch.layer(self.source)?.remember(&keys, &values, own.kv_heads)
     }
@@ -104,7 +104,7 @@ impl Attention {
         let memory = memories.get(self.source);
         let memory = memory.ok_or_else(|| Error::Internal("a layer without keys and values".into()))?;
         let q = self.q_norm.forward(&split(&self.q.forward(x)?, self.heads, self.head_dim)?)?;
-        let q = self.rope.turn(&ops::flatten(&q, 2, 3)?, self.head_dim, batch.packing())?;
+        let [q] = self.rope.turn([&ops::flatten(&q, 2, 3)?], self.head_dim, batch.packing())?;
         // The norms make up for the usual scale.
         let scores =
             Scores { heads: self.heads, scale: 1.0, window: self.window, softcap: None, sinks: None };

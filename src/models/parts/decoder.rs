@@ -3,12 +3,17 @@
 use super::super::{Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Batch, Cache, Embedding, Linear, Memory, Module, Pass, Weights, soft_cap};
+use crate::nn::{Batch, Cache, Embedding, Linear, Memory, Module, Pass, RmsNorm, Weights, soft_cap};
 
 /// A layer, or a part of one that looks at past positions: maps its input and remembers what it must.
 pub trait Block {
     /// Maps `x` `[1, length, width]`, for each sequence the positions behind those in its cache.
     fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array>;
+
+    /// `x + forward(norm(x))`.
+    fn forward_residual(&self, x: &Array, norm: &RmsNorm, memory: &mut Memory) -> Result<Array> {
+        ops::add(x, &self.forward(&norm.forward(x)?, memory)?)
+    }
 
     /// An empty cache for this layer.
     fn new_cache(&self) -> Cache;

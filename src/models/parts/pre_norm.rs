@@ -39,19 +39,17 @@ impl PreNorm {
         let [mixer_norm, mlp_norm] = norms;
         PreNorm { mixer_norm, mixer, mlp_norm, mlp, residual_scale: 1.0 }
     }
-
-    fn add(&self, x: &Array, change: &Array) -> Result<Array> {
-        match self.residual_scale {
-            1.0 => ops::add(x, change),
-            scale => ops::add(x, &ops::scale(change, scale)?),
-        }
-    }
 }
 
 impl Block for PreNorm {
     fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
-        let h = self.add(x, &self.mixer.forward(&self.mixer_norm.forward(x)?, memory)?)?;
-        self.add(&h, &self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
+        if self.residual_scale == 1.0 {
+            let h = self.mixer.forward_residual(x, &self.mixer_norm, memory)?;
+            return self.mlp.forward_residual(&h, &self.mlp_norm);
+        }
+        let add = |x: &Array, change: Array| ops::add(x, &ops::scale(&change, self.residual_scale)?);
+        let h = add(x, self.mixer.forward(&self.mixer_norm.forward(x)?, memory)?)?;
+        add(&h, self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
     }
 
     fn new_cache(&self) -> Cache {
@@ -62,6 +60,10 @@ impl Block for PreNorm {
 impl Block for Attention {
     fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         self.forward(x, memory)
+    }
+
+    fn forward_residual(&self, x: &Array, norm: &RmsNorm, memory: &mut Memory) -> Result<Array> {
+        self.forward_residual(x, norm, memory)
     }
 
     fn new_cache(&self) -> Cache {
