@@ -56,7 +56,7 @@ pub(super) fn load(
         }
     }
     let model = make(config, &mut weights)?;
-    let Taken { tensors, derived, parameters, unused, interleaved, .. } = weights.into_taken();
+    let Taken { tensors, derived, parameters, unused, mut interleaved, .. } = weights.into_taken();
     // These are made of tensors in their old order.
     mlx::eval(&derived)?;
     let (names, mut arrays): (Vec<String>, Vec<Array>) = tensors.into_iter().unzip();
@@ -65,8 +65,9 @@ pub(super) fn load(
     let weight_bytes = evaluate(&arrays, progress, |index| {
         samples.add(index, &arrays[index])?;
         match names.get(index) {
-            // SAFETY: an array of its own, which layers take to be interleaved and have not yet used.
-            Some(name) if interleaved.contains(name) => unsafe { kernels::interleave(&arrays[index]) },
+            // SAFETY: an array of its own, which layers take to be interleaved and have not yet used; once, should two
+            // layers share it.
+            Some(name) if interleaved.remove(name) => unsafe { kernels::interleave(&arrays[index]) },
             _ => Ok(()),
         }
     })?;

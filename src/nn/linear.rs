@@ -137,26 +137,26 @@ impl Linear {
         if let Some(results) = kernels::products(x, weights, None)? {
             return Ok(results);
         }
-        let x = x.compute()?;
-        // What is not in float32 has kernels of its own for each.
-        if let Some(results) = kernels::products(Source::Plain(&x), weights, None)? {
+        let made = x.compute()?;
+        // What is not in float32 is made by an operation of its own.
+        if !matches!(x, Source::Plain(_))
+            && let Some(results) = kernels::products(Source::Plain(&made), weights, None)?
+        {
             return Ok(results);
         }
-        let results: Vec<Array> = layers.iter().map(|layer| layer.by_mlx(&x)).collect::<Result<_>>()?;
+        let results: Vec<Array> = layers.iter().map(|layer| layer.by_mlx(&made)).collect::<Result<_>>()?;
         Ok(results.try_into().expect("one of each"))
     }
 
     /// `onto`, if given, plus the layer's result.
     pub fn forward_onto(&self, x: Source, onto: Option<&Array>) -> Result<Array> {
+        let Some(onto) = onto else { return Linear::forward_all([self], x).map(|[y]| y) };
         let weights = [(self.matrix.weight(), self.bias.as_ref())];
-        if let Some([y]) = kernels::products(x, weights, onto)? {
+        if let Some([y]) = kernels::products(x, weights, Some(onto))? {
             return Ok(y);
         }
         let [y] = Linear::forward_all([self], x)?;
-        match onto {
-            Some(onto) => ops::add(onto, &y),
-            None => Ok(y),
-        }
+        ops::add(onto, &y)
     }
 
     fn by_mlx(&self, x: &Array) -> Result<Array> {

@@ -34,8 +34,7 @@ pub use short_conv::ShortConv;
 pub use weights::{QuantizationConfig, StoredMatrix, Taken, Weights};
 
 use crate::error::{Error, Result};
-use crate::mlx::Array;
-use crate::mlx::ops;
+use crate::mlx::{Array, ops};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 

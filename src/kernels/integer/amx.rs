@@ -158,12 +158,11 @@ fn chunk(
 
 /// The products of a block, in one half of the tiles or the other.
 #[inline(always)]
-fn multiply(tiles: &Tiles, x: &[u32], words: &[Words], products: &mut [[i32; LANES]; TILE], half: bool) {
+fn multiply(_tiles: &Tiles, x: &[u32], words: &[Words], products: &mut [[i32; LANES]; TILE], half: bool) {
     let stride = x.len() / TILE * 4;
-    let _ = tiles;
     macro_rules! multiply {
         ($sums:tt, $x:tt, $w:tt) => {
-            // SAFETY: `tiles` says that the tiles are of these shapes, which are the slices'.
+            // SAFETY: `_tiles` says that the tiles are of these shapes, which are the slices'.
             unsafe {
                 asm!(
                     concat!("tileloadd ", $x, ", [{x} + {stride}]"),
