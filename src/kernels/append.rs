@@ -2,7 +2,7 @@
 
 use super::strided::Rows;
 use crate::error::{Error, Result};
-use crate::mlx::primitive::{Input, Kernel, primitive};
+use crate::mlx::primitive::{Input, Kernel, update};
 use crate::mlx::{Array, Dtype};
 use std::ops::Range;
 
@@ -15,10 +15,9 @@ struct Append {
 
 impl Kernel for Append {
     const AS_THEY_LIE: bool = true;
-    const IN_PLACE: Option<usize> = Some(0);
 
     fn run(&self, inputs: &[Input], buffer: &mut [f32]) -> Result<()> {
-        let [_, new] = inputs else { return Err(Error::Internal("nothing to append".into())) };
+        let [new] = inputs else { return Err(Error::Internal("nothing to append".into())) };
         let rows = Rows::new(new)?;
         for (position, row) in self.rows.clone().enumerate() {
             let row = rows.row(row);
@@ -31,13 +30,15 @@ impl Kernel for Append {
     }
 }
 
+/// Whether [`append`] takes such arrays.
+pub fn appends(buffer: &Array, new: &Array) -> Result<bool> {
+    Ok(super::compute()? && buffer.dtype() == Dtype::F32 && new.dtype() == Dtype::F32)
+}
+
 /// `buffer` `[1, heads, capacity, dim]` with rows `rows` of `new` `[1, length, heads * dim]`, whose heads lie
 /// beside each other, at positions `at..`: in the buffer's own memory if nothing else uses it. Both are
 /// float32. An error if the rows or the positions do not exist.
-pub fn append(buffer: &Array, new: &Array, rows: Range<i32>, at: i32) -> Result<Option<Array>> {
-    if !super::compute()? || buffer.dtype() != Dtype::F32 || new.dtype() != Dtype::F32 {
-        return Ok(None);
-    }
+pub fn append(buffer: Array, new: &Array, rows: Range<i32>, at: i32) -> Result<Array> {
     let misfit =
         || Error::Internal(format!("rows {rows:?} of {new:?} cannot be put at position {at} of {buffer:?}"));
     let (&[1, heads, capacity, dim], &[1, length, columns]) = (buffer.shape(), new.shape()) else {
@@ -53,7 +54,7 @@ pub fn append(buffer: &Array, new: &Array, rows: Range<i32>, at: i32) -> Result<
         capacity: capacity as usize,
         dim: dim as usize,
     };
-    primitive(kernel, &[buffer, new], buffer.shape()).map(Some)
+    update(kernel, buffer, &[new])
 }
 
 #[cfg(test)]
@@ -79,7 +80,7 @@ mod tests {
         let buffer_turned = ops::transpose(&buffer_down, &[0, 2, 1, 3]).unwrap();
         for buffer in [&buffer, &buffer_turned] {
             for new in [&part, &turned, &ops::contiguous(&part).unwrap()] {
-                let got = append(buffer, new, 1..4, 2).unwrap().unwrap();
+                let got = append(buffer.clone(), new, 1..4, 2).unwrap();
                 assert_eq!(got.shape(), buffer.shape());
                 let got = got.to_vec_f32().unwrap();
                 for (index, got) in got.into_iter().enumerate() {
@@ -90,7 +91,7 @@ mod tests {
                 }
             }
         }
-        let all = append(&buffer, &part, 0..0, 5).unwrap().unwrap();
+        let all = append(buffer.clone(), &part, 0..0, 5).unwrap();
         assert_eq!(all.to_vec_f32().unwrap(), buffer.to_vec_f32().unwrap());
     }
 
@@ -104,7 +105,7 @@ mod tests {
         let before = place(&buffer);
         for at in 0..10 {
             let new = counted(at as f32, &[1, 1, 64]);
-            buffer = append(&buffer, &new, 0..1, at).unwrap().unwrap();
+            buffer = append(buffer, &new, 0..1, at).unwrap();
             buffer.eval().unwrap();
         }
         assert_eq!(place(&buffer), before);
@@ -125,10 +126,10 @@ mod tests {
             (0..1, i32::MAX),
             (i32::MIN..i32::MAX, 0),
         ] {
-            let failed = append(&buffer, &new, rows.clone(), at).unwrap_err().to_string();
+            let failed = append(buffer.clone(), &new, rows.clone(), at).unwrap_err().to_string();
             assert!(failed.contains("cannot be put"), "{rows:?}, {at}: {failed}");
         }
-        assert!(append(&buffer, &counted(0.0, &[1, 4, 5]), 0..1, 0).is_err());
-        assert!(append(&buffer, &counted(0.0, &[4, 6]), 0..1, 0).is_err());
+        assert!(append(buffer.clone(), &counted(0.0, &[1, 4, 5]), 0..1, 0).is_err());
+        assert!(append(buffer.clone(), &counted(0.0, &[4, 6]), 0..1, 0).is_err());
     }
 }

@@ -5,17 +5,15 @@ use super::math::exp_inside;
 use super::threads::for_each_part;
 use super::{Activation, CLIP, SLOPE};
 use crate::error::{Error, Result};
-use crate::mlx::primitive::{Input, Kernel, primitive};
+use crate::mlx::primitive::{Input, Kernel, primitive, update};
 use crate::mlx::{Array, Dtype};
 
 /// Of two arrays of one shape, the first of which becomes the result.
 struct Gated(Activation);
 
 impl Kernel for Gated {
-    const IN_PLACE: Option<usize> = Some(0);
-
     fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
-        let [_, up] = inputs else { return Err(misfit()) };
+        let [up] = inputs else { return Err(misfit()) };
         let (up, isa) = (up.values()?, Isa::best());
         if output.len() != up.len() {
             return Err(misfit());
@@ -142,7 +140,7 @@ pub fn gated(activation: Activation, gate: &Array, up: &Array) -> Result<Option<
     if !fits || !super::compute()? {
         return Ok(None);
     }
-    primitive(Gated(activation), &[gate, up], gate.shape()).map(Some)
+    update(Gated(activation), gate.clone(), &[up]).map(Some)
 }
 
 /// The same of a float32 array `[.., 2 * hidden]`, each row gate and then up: `[.., hidden]`.

@@ -57,7 +57,7 @@ pub use math::exp_negative;
 pub use sum_exp::sum_exp;
 #[cfg(not(target_os = "macos"))]
 pub use {
-    append::append,
+    append::{append, appends},
     gate::{gated, gated_halves},
     interleave::{in_rows, interleave, interleaves},
     norm::{layer_norm, rms_norm},
@@ -343,8 +343,13 @@ mod mlxs {
     }
 
     /// MLX computes on macOS.
-    pub fn append(_: &Array, _: &Array, _: Range<i32>, _: i32) -> Result<Option<Array>> {
-        Ok(None)
+    pub fn appends(_: &Array, _: &Array) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Never called.
+    pub fn append(buffer: Array, _: &Array, _: Range<i32>, _: i32) -> Result<Array> {
+        Ok(buffer)
     }
 }
 #[cfg(target_os = "macos")]

@@ -16,27 +16,26 @@ const AWAKE: Duration = Duration::from_micros(50);
 /// A piece of work that threads share. It lives on its caller's stack.
 struct Job<'a> {
     work: &'a (dyn Fn(usize) + Sync),
-    tasks: usize,
-    next: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-impl Job<'_> {
-    fn run(&self) {
-        let work = || {
-            loop {
-                let task = self.next.fetch_add(1, Relaxed);
-                if task >= self.tasks {
-                    return;
-                }
-                (self.work)(task);
-            }
+/// Tasks from one to before another, `start << 32 | end`. On a cache line of its own.
+#[repr(align(128))]
+struct Range(AtomicU64);
+
+impl Range {
+    fn set(&self, start: usize, end: usize) {
+        self.0.store((start as u64) << 32 | end as u64, Relaxed);
+    }
+
+    fn take(&self, last: bool) -> Option<usize> {
+        let rest = |range: u64| {
+            let (start, end) = (range >> 32, range & u64::from(u32::MAX));
+            let less = if last { range.wrapping_sub(1) } else { range.wrapping_add(1 << 32) };
+            (start < end).then_some(less)
         };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-            // The others need not go on.
-            self.next.store(self.tasks, Relaxed);
-            self.panic.lock().get_or_insert(panic);
-        }
+        let range = self.0.fetch_update(Relaxed, Relaxed, rest).ok()?;
+        Some(if last { (range & u64::from(u32::MAX)) - 1 } else { range >> 32 } as usize)
     }
 }
 
@@ -61,6 +60,9 @@ struct Shared {
     state: State,
     /// The job while it is open or anybody has it.
     job: AtomicPtr<Job<'static>>,
+    /// Each thread's share of its tasks, the caller's first. Who is done with its own helps others, from behind: so
+    /// what a thread takes lies behind each other in memory, and all end together.
+    ranges: Box<[Range]>,
     /// One job at a time.
     busy: Mutex<()>,
     asleep: AtomicUsize,
@@ -78,6 +80,7 @@ impl Pool {
         let pool = Pool(Arc::new(Shared {
             state: State(AtomicU64::new(0)),
             job: AtomicPtr::new(std::ptr::null_mut()),
+            ranges: (0..=threads).map(|_| Range(AtomicU64::new(0))).collect(),
             busy: Mutex::new(()),
             asleep: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -86,7 +89,9 @@ impl Pool {
         }));
         for index in 0..threads {
             let shared = pool.0.clone();
-            std::thread::Builder::new().name(format!("mlxrt-cpu-{index}")).spawn(move || shared.serve())?;
+            std::thread::Builder::new()
+                .name(format!("mlxrt-cpu-{index}"))
+                .spawn(move || shared.serve(index + 1))?;
         }
         Ok(pool)
     }
@@ -95,10 +100,15 @@ impl Pool {
     /// any is the caller's. While another caller's work is under way it is done on this thread alone.
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.0;
-        let Some(_busy) = shared.busy.try_lock() else {
+        let busy = if tasks < u32::MAX as usize { shared.busy.try_lock() } else { None };
+        let Some(_busy) = busy else {
             return (0..tasks).for_each(work);
         };
-        let job = Job { work, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        let count = shared.ranges.len();
+        for (index, range) in shared.ranges.iter().enumerate() {
+            range.set(index * tasks / count, (index + 1) * tasks / count);
+        }
+        let job = Job { work, panic: Mutex::new(None) };
         shared.job.store((&raw const job).cast_mut().cast(), Relaxed);
         let number = State::number(shared.state.0.load(Relaxed)).wrapping_add(1);
         shared.state.0.store(number << 32 | OPEN, SeqCst);
@@ -109,7 +119,7 @@ impl Pool {
                 shared.wake.notify_one();
             }
         }
-        job.run();
+        shared.run(&job, 0);
         // From here on nobody joins, and those that have the job are waited for: it is on this stack.
         shared.state.0.fetch_and(!OPEN, SeqCst);
         let mut waited = 0;
@@ -132,8 +142,29 @@ impl Drop for Pool {
 }
 
 impl Shared {
+    /// Runs a thread's share of a job's tasks, and what others leave.
+    fn run(&self, job: &Job, thread: usize) {
+        let work = || {
+            let (others, own) = self.ranges.split_at(thread);
+            let Some((own, behind)) = own.split_first() else { return };
+            while let Some(task) = own.take(false) {
+                (job.work)(task);
+            }
+            for other in behind.iter().chain(others) {
+                while let Some(task) = other.take(true) {
+                    (job.work)(task);
+                }
+            }
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            // The others need not go on.
+            self.ranges.iter().for_each(|range| range.set(0, 0));
+            job.panic.lock().get_or_insert(panic);
+        }
+    }
+
     /// What each thread does.
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
         let mut done = 0;
         while let Some(state) = self.next(done) {
             done = State::number(state);
@@ -143,7 +174,7 @@ impl Shared {
                 continue;
             }
             // SAFETY: whoever has joined is waited for, so the job is there.
-            unsafe { &*self.job.load(Relaxed) }.run();
+            self.run(unsafe { &*self.job.load(Relaxed) }, thread);
             self.state.0.fetch_sub(1, Release);
         }
     }

@@ -97,6 +97,17 @@ impl Array {
         self.0
     }
 
+    /// # Safety
+    /// The handle is live and nobody else's.
+    pub(super) unsafe fn from_raw(raw: sys::mlx_array) -> Self {
+        Array(raw)
+    }
+
+    /// The handle, which is to be freed.
+    pub(super) fn into_raw(self) -> sys::mlx_array {
+        std::mem::ManuallyDrop::new(self).0
+    }
+
     fn from_data(data: *const std::ffi::c_void, len: usize, shape: &[i32], dtype: Dtype) -> Result<Self> {
         let wanted = shape.iter().try_fold(1usize, |n, &d| Some(n * usize::try_from(d).ok()?));
         if wanted != Some(len) {
@@ -170,6 +181,10 @@ impl Array {
 
     /// Evaluates and shows the elements' bytes, row by row, as they lie in memory.
     pub fn with_bytes<T>(&self, show: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        if let Some(data) = self.data_in_rows()? {
+            // SAFETY: the data holds `nbytes` bytes; only a kernel's target is written to, and nobody else holds that.
+            return Ok(show(unsafe { std::slice::from_raw_parts(data, self.nbytes()) }));
+        }
         let flat = ops::view(&ops::reshape(&ops::contiguous(self)?, &[-1])?, Dtype::U8)?;
         flat.eval()?;
         // SAFETY: evaluated, and bytes.
@@ -187,19 +202,32 @@ impl Array {
     /// Nothing else uses the data, of which other arrays may have a share, while they are borrowed.
     #[allow(clippy::mut_from_ref)] // an array is a share of data
     pub unsafe fn bytes_mut(&self) -> Result<&mut [u8]> {
+        match self.data_in_rows()? {
+            // SAFETY: the data holds `nbytes` bytes; the caller's promise.
+            Some(data) => Ok(unsafe { std::slice::from_raw_parts_mut(data, self.nbytes()) }),
+            None => Err(Error::Internal(format!("{self:?} has no data that lie row by row"))),
+        }
+    }
+
+    /// The bytes of an evaluated array, if they lie row by row.
+    fn data_in_rows(&self) -> Result<Option<*mut u8>> {
         let (mut in_rows, mut available) = (false, false);
         // SAFETY: `self.0` is live.
         unsafe {
             check(sys::_mlx_array_is_available(&mut available, self.0))?;
             check(sys::_mlx_array_is_row_contiguous(&mut in_rows, self.0))?;
         }
-        // SAFETY: any element is bytes.
-        let data = unsafe { sys::mlx_array_data_uint8(self.0) }.cast_mut();
-        if !available || !in_rows || data.is_null() {
-            return Err(Error::Internal(format!("{self:?} has no data that lie row by row")));
+        if !available || !in_rows {
+            return Ok(None);
         }
-        // SAFETY: row by row, so the data holds `nbytes` bytes; the caller's promise.
-        Ok(unsafe { std::slice::from_raw_parts_mut(data, self.nbytes()) })
+        // SAFETY: it has data, and any element is bytes.
+        let data = unsafe { sys::mlx_array_data_uint8(self.0) }.cast_mut();
+        Ok((!data.is_null()).then_some(data))
+    }
+
+    /// Whether it is evaluated and lies row by row.
+    pub(super) fn is_in_rows(&self) -> bool {
+        self.data_in_rows().is_ok_and(|data| data.is_some())
     }
 
     /// Evaluates and copies all elements out as float32, row by row.

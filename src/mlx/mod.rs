@@ -5,6 +5,8 @@
 
 mod array;
 mod error;
+#[cfg(not(target_os = "macos"))]
+mod input;
 pub mod io;
 mod mapped;
 pub mod memory;

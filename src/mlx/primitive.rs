@@ -1,22 +1,22 @@
 //! Operations of MLX's graph that Rust code computes on the CPU. primitive.cpp is the other side.
 
+pub use super::input::{Bool, Element, Input};
+
 use super::error::init;
+use super::input::{RawView, Source, gather};
 use super::stream::with_stream;
 use super::{Array, Dtype, sys};
 use crate::error::{Error, Result, without_panic};
 use std::ffi::{c_char, c_int, c_void};
 
-/// An operation. It runs on a thread of MLX's, when an array that needs its result is evaluated; its
-/// error, or panic, is then the evaluation's error.
+/// An operation. It is computed at once, if its inputs are; otherwise on a thread of MLX's, when an array that needs
+/// its result is evaluated, whose error is then the operation's error or panic.
 pub trait Kernel: Send + Sync + 'static {
     /// Whether inputs may come as they lie in memory, with strides ([`Input::strides`]). Otherwise they
     /// come row by row.
     const AS_THEY_LIE: bool = false;
-    /// The input, of the first output's size, that becomes that output: without a copy if nothing else uses it
-    /// any more. It then comes as the output and is empty as an input.
-    const IN_PLACE: Option<usize> = None;
 
-    /// Computes the outputs, which hold zeros or the input [`Kernel::IN_PLACE`], from the inputs.
+    /// Computes the outputs, which hold zeros or [`update`]'s target, from the inputs.
     fn run_many(&self, inputs: &[Input], outputs: &mut [&mut [f32]]) -> Result<()> {
         match outputs {
             [output] => self.run(inputs, output),
@@ -28,97 +28,11 @@ pub trait Kernel: Send + Sync + 'static {
     fn run(&self, _inputs: &[Input], _output: &mut [f32]) -> Result<()> {
         Err(Error::Internal("a kernel that computes nothing".into()))
     }
-}
 
-/// An input's elements.
-#[derive(Clone, Copy)]
-pub struct Input<'a> {
-    bytes: &'a [u8],
-    dtype: Dtype,
-    shape: &'a [c_int],
-    strides: &'a [i64],
-}
-
-/// The types that inputs can be read as.
-///
-/// # Safety
-/// Every pattern of bits is a value, and `DTYPE` has the same size.
-pub unsafe trait Element: Copy {
-    /// MLX's name of it.
-    const DTYPE: Dtype;
-}
-
-/// MLX's boolean, a byte.
-#[derive(Debug, Clone, Copy)]
-#[repr(transparent)]
-pub struct Bool(u8);
-
-impl Bool {
-    /// Whether it is true.
-    #[inline(always)]
-    pub fn is_true(self) -> bool {
-        self.0 != 0
-    }
-}
-
-// SAFETY: plain numbers, of the sizes that their names say.
-unsafe impl Element for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-}
-// SAFETY: as above.
-unsafe impl Element for u32 {
-    const DTYPE: Dtype = Dtype::U32;
-}
-// SAFETY: as above.
-unsafe impl Element for i32 {
-    const DTYPE: Dtype = Dtype::I32;
-}
-// SAFETY: as above.
-unsafe impl Element for u8 {
-    const DTYPE: Dtype = Dtype::U8;
-}
-// SAFETY: as above.
-unsafe impl Element for Bool {
-    const DTYPE: Dtype = Dtype::Bool;
-}
-// SAFETY: as above; `half` makes it transparent over u16.
-unsafe impl Element for half::f16 {
-    const DTYPE: Dtype = Dtype::F16;
-}
-// SAFETY: as above.
-unsafe impl Element for half::bf16 {
-    const DTYPE: Dtype = Dtype::BF16;
-}
-
-impl<'a> Input<'a> {
-    /// The type of the elements.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// Its axes.
-    pub fn shape(&self) -> &'a [c_int] {
-        self.shape
-    }
-
-    /// How many elements lie between neighbours along each axis, all 0 or more, in what [`Input::values`]
-    /// gives, which begins with the first element and ends with the last.
-    pub fn strides(&self) -> &'a [i64] {
-        self.strides
-    }
-
-    /// The elements, which must be of this type; where the kernel takes inputs as they lie, with what lies
-    /// between them.
-    pub fn values<T: Element>(&self) -> Result<&'a [T]> {
-        if T::DTYPE != self.dtype {
-            return Err(Error::Internal(format!("a kernel got {}, expected {}", self.dtype, T::DTYPE)));
-        }
-        // SAFETY: any bits are a `T`; what lies at an unaligned border is not in the middle part.
-        let (before, values, after) = unsafe { self.bytes.align_to::<T>() };
-        if !before.is_empty() || !after.is_empty() {
-            return Err(Error::Internal("a kernel got unaligned data".into()));
-        }
-        Ok(values)
+    /// The gradients of the inputs whose indices are `wanted`, given those of the outputs, in MLX's operations or
+    /// others that have gradients.
+    fn gradients(&self, _inputs: &[Array], _cotangents: &[Array], _wanted: &[c_int]) -> Result<Vec<Array>> {
+        Err(Error::Unsupported("gradients through this operation".into()))
     }
 }
 
@@ -134,22 +48,33 @@ pub fn primitives<K: Kernel, const N: usize>(
     inputs: &[&Array],
     shapes: [&[i32]; N],
 ) -> Result<[Array; N]> {
+    make(kernel, inputs, shapes, false)
+}
+
+/// The array that `kernel` makes of `target`, which is float32: in its memory, without a copy, if nothing else uses it.
+/// The kernel gets it as its output, and `inputs` alone as inputs.
+pub fn update<K: Kernel>(kernel: K, target: Array, inputs: &[&Array]) -> Result<Array> {
+    let shape = target.shape().to_vec();
+    let all: Vec<&Array> = [&target].into_iter().chain(inputs.iter().copied()).collect();
+    make(kernel, &all, [&shape], true).map(|[array]| array)
+}
+
+fn make<K: Kernel, const N: usize>(
+    kernel: K,
+    inputs: &[&Array],
+    shapes: [&[i32]; N],
+    in_place: bool,
+) -> Result<[Array; N]> {
     init();
     let dtypes = inputs.iter().map(|input| input.dtype()).collect();
     let inputs: Vec<sys::mlx_array> = inputs.iter().map(|input| input.raw()).collect();
     let (axes, shapes) = (shapes.map(<[i32]>::len), shapes.concat());
     with_stream(|stream| {
         Array::make_many(|results| {
-            let state = Box::into_raw(Box::new(State { kernel, dtypes })).cast();
-            let kernel = RawKernel {
-                state,
-                run: run::<K>,
-                free: free::<K>,
-                as_they_lie: K::AS_THEY_LIE,
-                in_place: K::IN_PLACE.map_or(-1, |index| index as c_int),
-            };
+            let state = Box::into_raw(Box::new(State { kernel, dtypes, in_place })).cast();
+            let kernel = RawKernel { state, run: run::<K>, vjp: vjp::<K>, free: free::<K>, in_place };
             // SAFETY: handles are live, pointers have the lengths beside them, and `run` and `free` take
-            // the state that they are given with.
+            // the state that they are given with. A target is the caller's alone, who only drops it.
             unsafe {
                 mlxrt_primitive(
                     results.as_mut_ptr(),
@@ -166,38 +91,44 @@ pub fn primitives<K: Kernel, const N: usize>(
     })?
 }
 
+/// Another view of an array, which MLX makes without computing anything: computed at once if the array is.
+pub(super) fn settle(view: &Array) -> Result<()> {
+    // SAFETY: the handle is live.
+    super::error::check(unsafe { mlxrt_settle(view.raw()) })
+}
+
 struct State<K> {
     kernel: K,
     dtypes: Vec<Dtype>,
+    in_place: bool,
 }
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RawView {
-    data: *mut c_void,
-    size: usize,
-    shape: *const c_int,
-    strides: *const i64,
-    axes: usize,
-}
-
-type Run = unsafe extern "C" fn(
-    state: *const c_void,
-    inputs: *const RawView,
-    count: usize,
-    outputs: *const RawView,
-    output_count: usize,
-    message: *mut c_char,
-    room: usize,
-) -> c_int;
 
 #[repr(C)]
 struct RawKernel {
     state: *mut c_void,
-    run: Run,
+    run: unsafe extern "C" fn(
+        state: *const c_void,
+        inputs: *const RawView,
+        count: usize,
+        outputs: *const RawView,
+        output_count: usize,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int,
+    vjp: unsafe extern "C" fn(
+        state: *const c_void,
+        inputs: *const sys::mlx_array,
+        count: usize,
+        cotangents: *const sys::mlx_array,
+        output_count: usize,
+        wanted: *const c_int,
+        results: *mut sys::mlx_array,
+        result_count: usize,
+        message: *mut c_char,
+        room: usize,
+    ) -> c_int,
     free: unsafe extern "C" fn(*mut c_void),
-    as_they_lie: bool,
-    in_place: c_int,
+    in_place: bool,
 }
 
 unsafe extern "C" {
@@ -211,11 +142,13 @@ unsafe extern "C" {
         axes: *const usize,
         stream: sys::mlx_stream,
     ) -> c_int;
+
+    fn mlxrt_settle(array: sys::mlx_array) -> c_int;
 }
 
 /// # Safety
-/// `state` is a live `State<K>`, `inputs` has `count` elements, each readable for its sizes, `outputs` has
-/// `output_count`, which are nobody else's, `message` has room for `room` bytes.
+/// `state` is a live `State<K>`, `inputs` has `count` elements, each an array's, `outputs` has `output_count`, which
+/// are nobody else's, `message` has room for `room` bytes.
 unsafe extern "C" fn run<K: Kernel>(
     state: *const c_void,
     inputs: *const RawView,
@@ -227,42 +160,89 @@ unsafe extern "C" fn run<K: Kernel>(
 ) -> c_int {
     let work = || {
         // SAFETY: the caller's promise.
-        let state = unsafe { &*state.cast::<State<K>>() };
-        // SAFETY: as above.
-        let inputs = unsafe { std::slice::from_raw_parts(inputs, count) };
-        let inputs: Vec<Input> = inputs
-            .iter()
-            .zip(&state.dtypes)
-            .map(|(raw, &dtype)| {
-                // SAFETY: as above; an empty array may have no memory, a scalar no axes.
-                let (bytes, shape, strides) = unsafe {
-                    let bytes = slice(raw.data.cast(), raw.size);
-                    (bytes, slice(raw.shape, raw.axes), slice(raw.strides, raw.axes))
-                };
-                Input { bytes, dtype, shape, strides }
-            })
-            .collect();
-        // SAFETY: as above.
-        let outputs = unsafe { std::slice::from_raw_parts(outputs, output_count) };
+        let (state, mut inputs, outputs) = unsafe {
+            let state = &*state.cast::<State<K>>();
+            (state, super::input::slice(inputs, count), super::input::slice(outputs, output_count))
+        };
+        let mut dtypes = &state.dtypes[..];
+        let mut target = None;
+        if state.in_place {
+            target = inputs.split_off_first();
+            dtypes = dtypes.get(1..).unwrap_or_default();
+        }
         if outputs.iter().all(|output| output.size == 0) {
             return Ok(());
         }
+        // SAFETY: as above.
+        let sources = inputs.iter().map(|view| unsafe { Source::new(*view, K::AS_THEY_LIE) });
+        let sources: Vec<Source> = sources.collect::<Result<_>>()?;
+        let inputs: Vec<Input> =
+            sources.iter().zip(dtypes).map(|(source, &dtype)| source.input(dtype)).collect();
         let output = |(index, output): (usize, &RawView)| {
             if output.size == 0 {
                 return &mut [] as &mut [f32];
             }
-            // SAFETY: as above. Zeros are floats, and so is an input, so the slice holds values.
+            // SAFETY: as above. Zeros are floats, and so is the target, so the slice holds values.
             unsafe {
-                if index > 0 || K::IN_PLACE.is_none() {
-                    output.data.write_bytes(0, output.size);
+                match target {
+                    Some(target) if index == 0 && target.data == output.data => {}
+                    Some(target) if index == 0 => gather(target, output.data.cast()),
+                    _ => output.data.cast::<f32>().write_bytes(0, output.size),
                 }
-                std::slice::from_raw_parts_mut(output.data.cast::<f32>(), output.size / size_of::<f32>())
+                std::slice::from_raw_parts_mut(output.data.cast::<f32>(), output.size)
             }
         };
         let mut outputs: Vec<&mut [f32]> = outputs.iter().enumerate().map(output).collect();
         state.kernel.run_many(&inputs, &mut outputs)
     };
-    // A panic must not reach C++.
+    // SAFETY: the caller's promise.
+    unsafe { report(work, message, room) }
+}
+
+/// # Safety
+/// `state` is a live `State<K>`, `inputs` has `count` handles and `cotangents` has `output_count`, all of which are given
+/// away; `wanted` and `results` have `result_count` elements, `message` has room for `room` bytes.
+unsafe extern "C" fn vjp<K: Kernel>(
+    state: *const c_void,
+    inputs: *const sys::mlx_array,
+    count: usize,
+    cotangents: *const sys::mlx_array,
+    output_count: usize,
+    wanted: *const c_int,
+    results: *mut sys::mlx_array,
+    result_count: usize,
+    message: *mut c_char,
+    room: usize,
+) -> c_int {
+    let work = || {
+        // SAFETY: the caller's promise.
+        let (state, inputs, cotangents, wanted) = unsafe {
+            let own = |handles, count| -> Vec<Array> {
+                super::input::slice(handles, count).iter().map(|&handle| Array::from_raw(handle)).collect()
+            };
+            let state = &*state.cast::<State<K>>();
+            let wanted = super::input::slice(wanted, result_count);
+            (state, own(inputs, count), own(cotangents, output_count), wanted)
+        };
+        let gradients = state.kernel.gradients(&inputs, &cotangents, wanted)?;
+        if gradients.len() != result_count {
+            return Err(Error::Internal(format!("{} gradients of {result_count}", gradients.len())));
+        }
+        for (index, gradient) in gradients.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { results.add(index).write(gradient.into_raw()) };
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { report(work, message, room) }
+}
+
+/// Runs `work`, whose panic must not reach C++; writes the message of its error, and gives 1 then.
+///
+/// # Safety
+/// `message` has room for `room` bytes.
+unsafe fn report(work: impl FnOnce() -> Result<()>, message: *mut c_char, room: usize) -> c_int {
     let Err(error) = without_panic(work).flatten() else { return 0 };
     let text = error.to_string();
     let length = text.len().min(room.saturating_sub(1));
@@ -272,13 +252,6 @@ unsafe extern "C" fn run<K: Kernel>(
         message.add(length).write(0);
     }
     1
-}
-
-/// # Safety
-/// `data` is readable for `size` elements, or `size` is 0.
-unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
-    // SAFETY: the caller's promise.
-    if size == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data, size) } }
 }
 
 /// # Safety
@@ -322,9 +295,7 @@ mod tests {
     /// Adds 1 to the first element.
     struct Count;
     impl Kernel for Count {
-        const IN_PLACE: Option<usize> = Some(1);
         fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
-            assert!(inputs[1].values::<f32>()?.is_empty());
             output[0] += inputs[0].values::<f32>()?[0];
             Ok(())
         }
@@ -395,20 +366,19 @@ mod tests {
         x = ops::add(&x, &one).unwrap();
         x.eval().unwrap();
         let kept = x.clone();
-        let y = primitive(Count, &[&one, &x], &[100_000]).unwrap();
+        let y = update(Count, x.clone(), &[&one]).unwrap();
         assert_eq!(y.to_vec_f32().unwrap()[..2], [2.0, 1.0]);
         assert_eq!(kept.to_vec_f32().unwrap()[..2], [1.0, 1.0], "still used");
         let turned =
             ops::transpose(&Array::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2]).unwrap(), &[1, 0]).unwrap();
-        let y = primitive(Count, &[&one, &turned], &[2, 2]).unwrap();
+        let y = update(Count, turned, &[&one]).unwrap();
         assert_eq!(y.to_vec_f32().unwrap(), [2.0, 3.0, 2.0, 4.0]);
         // Alone, it takes no memory.
         let place = |x: &Array| x.with_bytes(|bytes| bytes.as_ptr() as usize).unwrap();
         drop(kept);
         let before = place(&x);
         for _ in 0..10 {
-            x = primitive(Count, &[&one, &x], &[100_000]).unwrap();
-            x.eval().unwrap();
+            x = update(Count, x, &[&one]).unwrap();
         }
         assert_eq!(place(&x), before);
         assert_eq!(x.to_vec_f32().unwrap()[..2], [11.0, 1.0]);
@@ -425,20 +395,61 @@ mod tests {
         // One of them is never asked for.
         let [_, b] = primitives(Halves, &[&x], [&[2], &[3]]).unwrap();
         assert_eq!(b.to_vec_f32().unwrap(), [3.0, 4.0, 5.0]);
-        let failed = primitives(Double, &[&x], [&[5], &[5]]).unwrap()[0].eval().unwrap_err().to_string();
+        let failed = primitives(Double, &[&x], [&[5], &[5]]).unwrap_err().to_string();
         assert!(failed.contains("one output got 2"), "{failed}");
     }
 
+    /// The same, not computed yet.
+    fn later(x: &Array) -> Array {
+        ops::add(x, &ops::zeros(x.shape(), x.dtype()).unwrap()).unwrap()
+    }
+
     #[test]
-    fn a_kernels_error_is_the_evaluations() {
+    fn what_waits_is_computed_when_it_is_wanted() {
+        use_device(Device::Cpu).unwrap();
+        let x = later(&Array::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2]).unwrap());
+        let turned = ops::transpose(&x, &[1, 0]).unwrap();
+        let y = primitive(Double, &[&turned], &[2, 2]).unwrap();
+        let sums = primitive(Sums, &[&ops::transpose(&y, &[1, 0]).unwrap()], &[3]).unwrap();
+        let [a, b] = primitives(Halves, &[&sums], [&[1], &[2]]).unwrap();
+        let a = update(Count, a, &[&x]).unwrap();
+        assert_eq!(b.to_vec_f32().unwrap(), [14.0, 4.0]);
+        assert_eq!(a.to_vec_f32().unwrap(), [7.0]);
+    }
+
+    #[test]
+    fn views_of_what_is_computed_are_computed() {
+        use_device(Device::Cpu).unwrap();
+        let x = Array::from_f32(&(0..24).map(|i| i as f32).collect::<Vec<_>>(), &[2, 3, 4]).unwrap();
+        let turned = ops::transpose(&x, &[1, 0, 2]).unwrap();
+        let views = [
+            ops::reshape(&x, &[6, -1]).unwrap(),
+            ops::slice(&ops::flatten(&x, 0, 1).unwrap(), 1, 1, 3).unwrap(),
+            ops::flatten(&ops::slice_step(&turned, 2, 1, 4, 2).unwrap(), 0, 1).unwrap(),
+            ops::squeeze(&ops::expand_dims(&ops::swap_axes(&turned, 0, 2).unwrap(), 1).unwrap(), 1).unwrap(),
+        ];
+        for view in views {
+            let shape = view.shape().to_vec();
+            // What the graph makes of it.
+            let expected = later(&view).to_vec_f32().unwrap();
+            let doubled = primitive(Double, &[&view], &shape).unwrap();
+            let expected: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
+            assert_eq!(doubled.to_vec_f32().unwrap(), expected, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn a_kernels_error_is_the_operations() {
         use_device(Device::Cpu).unwrap();
         let x = Array::scalar(1.0).unwrap();
-        let failed = primitive(Fails, &[&x], &[]).unwrap().eval().unwrap_err().to_string();
-        assert!(failed.contains("what went wrong"), "{failed}");
-        let failed = primitive(Panics, &[&x], &[]).unwrap().eval().unwrap_err().to_string();
-        assert!(failed.contains("what broke"), "{failed}");
+        for x in [x.clone(), later(&x)] {
+            let failed = primitive(Fails, &[&x], &[]).and_then(|y| y.eval()).unwrap_err().to_string();
+            assert!(failed.contains("what went wrong"), "{failed}");
+            let failed = primitive(Panics, &[&x], &[]).and_then(|y| y.eval()).unwrap_err().to_string();
+            assert!(failed.contains("what broke"), "{failed}");
+        }
         let integers = Array::from_i32(&[1], &[]).unwrap();
-        let failed = primitive(Double, &[&integers], &[]).unwrap().eval().unwrap_err().to_string();
+        let failed = primitive(Double, &[&integers], &[]).unwrap_err().to_string();
         assert!(failed.contains("int32"), "{failed}");
         // And the stream goes on.
         assert_eq!(primitive(Double, &[&x], &[]).unwrap().to_vec_f32().unwrap(), [2.0]);

@@ -9,7 +9,6 @@ use super::{Job, LANES};
 use crate::kernels::matrix::{Floats, Packed};
 use crate::kernels::threads::Tasks;
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 /// Up to so many rows of the input.
 const FEW: usize = 4;
@@ -27,31 +26,28 @@ pub(super) fn takes(w: &Packed, inputs: usize) -> bool {
 pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
     let inputs = x.len() / w.columns;
     let x = Rounded::tiles(x, Form::of(w), [inputs, 1], round_avx512);
-    job(x).stripes(|job, stripes| {
+    let (job, stripes) = (job(x), w.rows / LANES);
+    Tasks::new(stripes.div_ceil(STREAMS), move |task| {
+        let first = task * STREAMS;
         // SAFETY: the caller of this function has seen that the processor has it.
-        unsafe { all(job, stripes) }
+        unsafe { of_inputs(&job, first, stripes - first) }
     })
 }
 
-/// Each stream reads stripes that lie behind each other, so that memory is asked for the next while one is read.
+/// Up to [`STREAMS`] stripes from `stripe` on.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn all(job: &Job, stripes: Range<usize>) {
-    let each = stripes.len() / STREAMS;
-    let streams = stripes.start..stripes.start + each;
-    streams.for_each(|stripe| of_inputs::<STREAMS>(job, stripe, each));
-    let rest = stripes.start + each * STREAMS;
-    match stripes.end - rest {
-        0 => {}
-        1 => of_inputs::<1>(job, rest, 1),
-        2 => of_inputs::<2>(job, rest, 1),
-        _ => of_inputs::<3>(job, rest, 1),
+fn of_inputs(job: &Job, stripe: usize, count: usize) {
+    match count {
+        1 => of_stripes::<1>(job, stripe),
+        2 => of_stripes::<2>(job, stripe),
+        3 => of_stripes::<3>(job, stripe),
+        _ => of_stripes::<STREAMS>(job, stripe),
     }
 }
 
-/// `S` stripes, so many `apart` of each other.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn of_inputs<const S: usize>(job: &Job, stripe: usize, apart: usize) {
-    let rows = std::array::from_fn(|s| (stripe + s * apart) * LANES);
+fn of_stripes<const S: usize>(job: &Job, stripe: usize) {
+    let rows = std::array::from_fn(|s| (stripe + s) * LANES);
     match (job.w.bits, job.inputs) {
         (4, 1) => product::<true, S, 1>(job, rows),
         (4, 2) => product::<true, S, 2>(job, rows),
@@ -90,12 +86,15 @@ fn product<const NIBBLES: bool, const S: usize, const M: usize>(job: &Job, rows:
         }
         for index in group * each..(group + 1) * each {
             let x = &x[index * block / 4..][..block / 4];
+            // Behind a stripe's end comes its stream's next stripe.
+            let ends = index * steps + AHEAD >= words[0].len();
+            let ahead = if ends { AHEAD + (S - 1) * words[0].len() } else { AHEAD };
             for s in 0..S {
                 let words = &words[s][index * steps..];
                 let mut sums = [_mm512_setzero_si512(); M];
                 let mut high_sums = [_mm512_setzero_si512(); M];
                 for (step, word) in words[..steps].iter().enumerate() {
-                    prefetch(&words[step..], AHEAD);
+                    prefetch(&words[step..], ahead);
                     let word = load(word);
                     if NIBBLES {
                         let x = &x[2 * step..][..2];

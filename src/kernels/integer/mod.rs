@@ -21,9 +21,8 @@ mod portable;
 use super::isa::Isa;
 use super::matrix::{Floats, Packed};
 use super::output::Output;
-use super::threads::{self, Tasks, with_scratch};
+use super::threads::{Tasks, with_scratch};
 use input::{Form, Rounded};
-use std::ops::Range;
 
 /// Rows of the matrix that are computed together, one in each lane.
 pub(super) const LANES: usize = 16;
@@ -107,15 +106,6 @@ impl<'a> Job<'a> {
     /// Words that a [`Task`]'s words need.
     fn word_room(&self) -> usize {
         LANES * (self.w.columns / 4 + LANES)
-    }
-
-    /// All rows of a matrix that consists of whole stripes of [`LANES`] rows: `work` gets some stripes.
-    fn stripes(self, work: impl Fn(&Self, Range<usize>) + Sync + 'a) -> Tasks<'a> {
-        let all = self.w.rows / LANES;
-        // Every thread gets as much: of a small matrix in two pieces, because every piece begins slowly.
-        let pieces = if all < 256 { 2 } else { 4 };
-        let each = all.div_ceil(pieces * threads::count());
-        Tasks::new(all.div_ceil(each), move |task| work(&self, task * each..(task * each + each).min(all)))
     }
 
     /// Writes the results of input row `m` and of the task's matrix rows from `row` on.

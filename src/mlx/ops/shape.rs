@@ -4,6 +4,25 @@ use super::{VectorArray, build, build_many, sys};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype};
 
+/// Builds another view of `a`.
+fn build_view(
+    a: &Array,
+    f: impl FnOnce(*mut sys::mlx_array, sys::mlx_array, sys::mlx_stream) -> i32,
+) -> Result<Array> {
+    let view = build(|out, s| f(out, a.raw(), s))?;
+    #[cfg(not(target_os = "macos"))]
+    crate::mlx::primitive::settle(&view)?;
+    Ok(view)
+}
+
+/// The same for shapes that only what lies row by row can be given without a copy.
+fn build_shape(
+    a: &Array,
+    f: impl FnOnce(*mut sys::mlx_array, sys::mlx_array, sys::mlx_stream) -> i32,
+) -> Result<Array> {
+    if a.is_in_rows() { build_view(a, f) } else { build(|out, s| f(out, a.raw(), s)) }
+}
+
 /// The same data laid out row by row.
 pub fn contiguous(a: &Array) -> Result<Array> {
     // SAFETY: all handles are live.
@@ -13,13 +32,13 @@ pub fn contiguous(a: &Array) -> Result<Array> {
 /// The same elements in another shape; one axis may be -1.
 pub fn reshape(a: &Array, shape: &[i32]) -> Result<Array> {
     // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_reshape(out, a.raw(), shape.as_ptr(), shape.len(), s) })
+    build_shape(a, |out, a, s| unsafe { sys::mlx_reshape(out, a, shape.as_ptr(), shape.len(), s) })
 }
 
 /// The axes in another order.
 pub fn transpose(a: &Array, axes: &[i32]) -> Result<Array> {
     // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_transpose_axes(out, a.raw(), axes.as_ptr(), axes.len(), s) })
+    build_view(a, |out, a, s| unsafe { sys::mlx_transpose_axes(out, a, axes.as_ptr(), axes.len(), s) })
 }
 
 /// `a[.., start..stop, ..]` along one axis (0 or more).
@@ -31,8 +50,8 @@ pub fn slice(a: &Array, axis: usize, start: i32, stop: i32) -> Result<Array> {
     stops[axis] = stop;
     let strides = vec![1; n];
     // SAFETY: all handles and the three lists of length n are live.
-    build(|out, s| unsafe {
-        sys::mlx_slice(out, a.raw(), starts.as_ptr(), n, stops.as_ptr(), n, strides.as_ptr(), n, s)
+    build_view(a, |out, a, s| unsafe {
+        sys::mlx_slice(out, a, starts.as_ptr(), n, stops.as_ptr(), n, strides.as_ptr(), n, s)
     })
 }
 
@@ -107,8 +126,8 @@ pub fn slice_step(a: &Array, axis: usize, start: i32, stop: i32, step: i32) -> R
     stops[axis] = stop;
     strides[axis] = step;
     // SAFETY: as in `slice`.
-    build(|out, s| unsafe {
-        sys::mlx_slice(out, a.raw(), starts.as_ptr(), n, stops.as_ptr(), n, strides.as_ptr(), n, s)
+    build_view(a, |out, a, s| unsafe {
+        sys::mlx_slice(out, a, starts.as_ptr(), n, stops.as_ptr(), n, strides.as_ptr(), n, s)
     })
 }
 
@@ -130,25 +149,25 @@ pub fn stack(arrays: &[&Array], axis: i32) -> Result<Array> {
 /// A new axis of length 1 before `axis` (negative: counted from the end of the result).
 pub fn expand_dims(a: &Array, axis: i32) -> Result<Array> {
     // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_expand_dims(out, a.raw(), axis, s) })
+    build_view(a, |out, a, s| unsafe { sys::mlx_expand_dims(out, a, axis, s) })
 }
 
 /// Takes an axis of length 1 away.
 pub fn squeeze(a: &Array, axis: i32) -> Result<Array> {
     // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_squeeze_axis(out, a.raw(), axis, s) })
+    build_view(a, |out, a, s| unsafe { sys::mlx_squeeze_axis(out, a, axis, s) })
 }
 
 /// Axes `first..=last` as one.
 pub fn flatten(a: &Array, first: i32, last: i32) -> Result<Array> {
     // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_flatten(out, a.raw(), first, last, s) })
+    build_shape(a, |out, a, s| unsafe { sys::mlx_flatten(out, a, first, last, s) })
 }
 
 /// Two axes exchanged.
 pub fn swap_axes(a: &Array, first: i32, second: i32) -> Result<Array> {
     // SAFETY: all handles are live.
-    build(|out, s| unsafe { sys::mlx_swapaxes(out, a.raw(), first, second, s) })
+    build_view(a, |out, a, s| unsafe { sys::mlx_swapaxes(out, a, first, second, s) })
 }
 
 /// Every element of an axis `repeats` times in a row.

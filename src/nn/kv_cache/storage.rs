@@ -152,16 +152,17 @@ impl Format {
         self.quantization == [None, None]
     }
 
-    /// `stored` with new positions at `at`: in place, if `stored` is dropped before this is computed and
-    /// nothing else holds its arrays.
-    pub(super) fn write(&self, stored: &Stored, new: &New, at: i32) -> Result<Stored> {
+    /// `stored` with new positions at `at`: in place, if nothing else holds its arrays.
+    pub(super) fn write(&self, stored: Stored, new: &New, at: i32) -> Result<Stored> {
         if let New::Rows { keys, values, rows, .. } = new
             && let [old_keys, old_values] = &stored.0[..]
             && self.is_plain()
-            && let Some(keys) = kernels::append(old_keys, keys, rows.clone(), at)?
-            && let Some(values) = kernels::append(old_values, values, rows.clone(), at)?
+            && kernels::appends(old_keys, keys)?
+            && kernels::appends(old_values, values)?
         {
-            return Ok(Stored(vec![keys, values]));
+            let both = stored.0.into_iter().zip([keys, values]);
+            let written = both.map(|(old, new)| kernels::append(old, new, rows.clone(), at));
+            return written.collect::<Result<_>>().map(Stored);
         }
         let new = self.encode(new)?;
         let written = |(array, new)| ops::slice_update(array, new, POSITIONS, at);

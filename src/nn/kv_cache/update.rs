@@ -67,8 +67,7 @@ impl KvCache {
         pieces.chain(tail).collect()
     }
 
-    /// Adds positions in order, in place if there is room. (The old buffer is given up before the new one is
-    /// computed, so MLX writes in place.)
+    /// Adds positions in order, in place if there is room.
     pub(super) fn extend(&mut self, format: Format, new: &New, ring: Option<Ring>) -> Result<()> {
         // What is no longer shared becomes the buffer again, or part of it when it is made anew.
         let alone = self.pieces.iter().all(|piece| Rc::strong_count(&piece.stored) == 1);
@@ -77,8 +76,8 @@ impl KvCache {
         }
         let (shared, length) = (self.shared(), new.length());
         let held = self.held + length;
-        let tail = match &self.tail {
-            Some(tail) if held - shared <= tail.capacity() => format.write(tail, new, self.held - shared)?,
+        let tail = match self.tail.take_if(|tail| held - shared <= tail.capacity()) {
+            Some(tail) => format.write(Rc::unwrap_or_clone(tail), new, self.held - shared)?,
             _ => {
                 let mut runs = self.runs(if alone { 0 } else { shared })?;
                 let used = held - if alone { 0 } else { shared };
@@ -103,8 +102,8 @@ impl KvCache {
     pub(super) fn replace(&mut self, format: Format, ring: Ring, new: &New) -> Result<()> {
         self.collapse()?;
         let at = if self.next == ring.size { ring.keep } else { self.next };
-        if let Some(tail) = &self.tail {
-            self.tail = Some(Rc::new(format.write(tail, new, at)?));
+        if let Some(tail) = self.tail.take() {
+            self.tail = Some(Rc::new(format.write(Rc::unwrap_or_clone(tail), new, at)?));
         }
         self.next = at + 1;
         Ok(())
