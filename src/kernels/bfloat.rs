@@ -5,6 +5,7 @@
 #![allow(clippy::needless_range_loop)] // the compiler does not inline these functions into closures
 
 use super::amx::Tiles;
+use super::input::X;
 use super::isa::Isa;
 use super::lines::Words;
 use super::matrix::{Dense, Floats};
@@ -14,6 +15,7 @@ use half::bf16;
 use parking_lot::Mutex;
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::sync::Arc;
 
 /// Rows of a tile, and numbers in a row of the sums'.
 const TILE: usize = 16;
@@ -30,7 +32,7 @@ const MOST_ROWS: usize = 4 * ROWS;
 const AHEAD: usize = 8 * CHUNK;
 
 /// Rows of an input in two parts.
-struct Split {
+pub(super) struct Split {
     /// Tile after tile, and of each chunk after chunk, first the high parts and then the low ones: of each pair of
     /// columns those of all rows.
     words: Words,
@@ -51,10 +53,11 @@ pub(super) fn values<'a>(isa: Isa, w: &Dense<'a>) -> Option<&'a [bf16]> {
 }
 
 /// `x @ w.T` with `x` `[m, columns]`, `y` `[m, rows]`, of `w`'s [`values`].
-pub(super) fn tasks<'a>(values: &'a [bf16], columns: usize, x: &[f32], y: &'a mut [f32]) -> Tasks<'a> {
+pub(super) fn tasks<'a>(values: &'a [bf16], columns: usize, x: &X, y: &'a mut [f32]) -> Tasks<'a> {
     let rows = values.len() / columns;
-    let job =
-        Job { values, rows, columns, x: split(x, columns), inputs: x.len() / columns, y: Output::new(y) };
+    let inputs = x.len() / columns;
+    let x = x.split(|x| split(x, columns));
+    let job = Job { values, rows, columns, x, inputs, y: Output::new(y) };
     // Many rows of the input are worth staying with some rows of the matrix.
     let each = if job.x.tiles > 1 { MOST_ROWS } else { ROWS };
     Tasks::new(rows.div_ceil(each), move |task| {
@@ -74,7 +77,7 @@ struct Job<'a> {
     values: &'a [bf16],
     rows: usize,
     columns: usize,
-    x: Split,
+    x: Arc<Split>,
     inputs: usize,
     y: Output<'a>,
 }
@@ -84,7 +87,10 @@ fn split(x: &[f32], columns: usize) -> Split {
     let width = inputs.min(TILE);
     let (tiles, chunks) = (inputs.div_ceil(width), columns / CHUNK);
     let each = chunks * 2 * CHUNK / 2 * width;
-    let mut words = Words::new(tiles * each);
+    let mut words = Words::room(tiles * each);
+    if tiles * width > inputs {
+        words[(tiles - 1) * each..].fill(0);
+    }
     let parts: Vec<_> = x.chunks(width * columns).zip(words.chunks_exact_mut(each)).map(Mutex::new).collect();
     for_each(parts.len(), |part| {
         let (x, words) = &mut *parts[part].lock();
@@ -123,7 +129,7 @@ impl Job<'_> {
     /// Rows `start..end` of the matrix with all of the input. `results` has room for a [`GROUP`] of tiles.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn rows(&self, start: usize, end: usize, results: &mut [[f32; MOST_ROWS]]) {
-        let Split { width, tiles, .. } = self.x;
+        let Split { width, tiles, .. } = *self.x;
         // Four of sums, two of the matrix, two of the input.
         let (sums, matrix) = ([TILE, 4 * width], [TILE, 2 * CHUNK]);
         let _tiles = Tiles::new([sums, sums, sums, sums, matrix, matrix, sums, sums]);
@@ -166,7 +172,7 @@ impl Job<'_> {
     /// inputs.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn block<const T: usize>(&self, row: usize, tile: usize, Sums(sums): &mut Sums) {
-        let Split { width, chunks, .. } = self.x;
+        let Split { width, chunks, .. } = *self.x;
         let each = 2 * CHUNK / 2 * width;
         let values = &self.values[row * self.columns..][..ROWS * self.columns];
         let x = &self.x.words[tile * chunks * each..][..T * chunks * each];
@@ -246,7 +252,7 @@ mod tests {
 
     fn product(w: &[bf16], columns: usize, x: &[f32]) -> Vec<f32> {
         let mut y = vec![f32::NAN; x.len() / columns * (w.len() / columns)];
-        run_all(&[tasks(w, columns, x, &mut y)]);
+        run_all(&[tasks(w, columns, &x.into(), &mut y)]);
         y
     }
 

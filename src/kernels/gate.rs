@@ -1,6 +1,7 @@
 //! `activation(gate) * up`.
 
 use super::isa::{Isa, for_every_isa};
+use super::lines::Words;
 use super::math::exp_inside;
 use super::threads::for_each_part;
 use super::{Activation, CLIP, SLOPE};
@@ -53,19 +54,22 @@ fn apply_halves(activation: Activation, both: &[f32], hidden: usize, output: &mu
 }
 
 /// [`gated_halves`] of rows behind each other.
-pub(super) fn halves(activation: Activation, both: &[f32], hidden: usize) -> Result<Vec<f32>> {
-    let mut out = vec![0.0; both.len() / 2];
-    apply_halves(activation, both, hidden, &mut out)?;
+pub(super) fn halves(activation: Activation, both: &[f32], hidden: usize) -> Result<Words> {
+    let mut out = Words::room(both.len() / 2);
+    apply_halves(activation, both, hidden, out.floats_mut())?;
     Ok(out)
 }
 
 /// [`gated`] of values.
-pub(super) fn gated_values(activation: Activation, gate: &[f32], up: &[f32]) -> Result<Vec<f32>> {
+pub(super) fn gated_values(activation: Activation, gate: &[f32], up: &[f32]) -> Result<Words> {
     if gate.len() != up.len() {
         return Err(misfit());
     }
-    let (mut out, isa) = (gate.to_vec(), Isa::best());
-    for_each_part(&mut out, 1, |first, gate| apply(isa, activation, gate, &up[first..][..gate.len()]));
+    let (mut out, isa) = (Words::room(gate.len()), Isa::best());
+    for_each_part(out.floats_mut(), 1, |first, part| {
+        part.copy_from_slice(&gate[first..][..part.len()]);
+        apply(isa, activation, part, &up[first..][..part.len()]);
+    });
     Ok(out)
 }
 

@@ -19,6 +19,8 @@ mod float;
 #[cfg(not(target_os = "macos"))]
 mod gate;
 #[cfg(not(target_os = "macos"))]
+mod input;
+#[cfg(not(target_os = "macos"))]
 mod integer;
 #[cfg(not(target_os = "macos"))]
 mod interleave;

@@ -1,6 +1,7 @@
 //! Normalisation of rows.
 
 use super::isa::{Isa, for_every_isa, sum};
+use super::lines::Words;
 use super::math::fma;
 use super::strided::{Rows, vector};
 use super::threads::for_each_part;
@@ -41,10 +42,10 @@ impl Kernel for Norm {
 }
 
 /// [`rms_norm`] of rows behind each other, as long as `weight`.
-pub(super) fn rms_norms(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+pub(super) fn rms_norms(x: &[f32], weight: &[f32], eps: f32) -> Words {
     let (columns, isa) = (weight.len(), Isa::best());
-    let mut out = vec![0.0; x.len()];
-    for_each_part(&mut out, columns, |first, part| {
+    let mut out = Words::room(x.len());
+    for_each_part(out.floats_mut(), columns, |first, part| {
         let rows = x[first * columns..].chunks_exact(columns);
         for (out, x) in part.chunks_exact_mut(columns).zip(rows) {
             normalise(isa, x, Some(weight), None, false, eps, out);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 /// How long a thread stays awake without work: longer than what lies between two kernels of a pass.
-const AWAKE: Duration = Duration::from_micros(50);
+const AWAKE: Duration = Duration::from_micros(200);
 
 /// A piece of work that threads share. It lives on its caller's stack.
 struct Job<'a> {

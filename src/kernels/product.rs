@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::bfloat;
+use super::input::X;
 use super::isa::Isa;
 use super::matrix::{Floats, Matrix, Packed, Values};
 use super::stack::{Layout, floats};
@@ -12,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::mlx::ops;
 use crate::mlx::primitive::{Input, Kernel, primitive, primitives};
 use crate::mlx::{Array, Dtype};
-use std::borrow::Cow;
 
 impl<'a> Weight<'a> {
     /// The layout of each matrix and the arrays that [`Layout::read`] reads; `None` if there are no kernels
@@ -53,11 +53,7 @@ enum Made {
 
 impl Made {
     /// Makes the input of so many `columns`; gives it and the inputs that follow.
-    fn read<'a, 'i>(
-        self,
-        inputs: &'i [Input<'a>],
-        columns: usize,
-    ) -> Result<(Cow<'a, [f32]>, &'i [Input<'a>])> {
+    fn read<'a, 'i>(self, inputs: &'i [Input<'a>], columns: usize) -> Result<(X<'a>, &'i [Input<'a>])> {
         let (x, others) = inputs.split_first().ok_or_else(misfit)?;
         let x: &[f32] = x.values()?;
         let mut others = others.iter();
@@ -164,16 +160,18 @@ impl Kernel for Gather {
             order.iter().flat_map(|&pair| &x[pair / each * columns..][..columns]).copied().collect();
         let mut results = vec![0.0; output.len()];
         let (mut x, mut y) = (sorted.as_slice(), results.as_mut_slice());
-        let mut products = vec![];
+        let mut jobs = vec![];
         for pairs in order.chunk_by(|&a, &b| indices[a] == indices[b]) {
             let index = indices[pairs[0]];
             let w = stack.matrix(index as usize);
             let w = w.ok_or_else(|| Error::Internal(format!("there is no matrix {index}")))?;
             let (input, other_inputs) = x.split_at(pairs.len() * columns);
             let (result, other_results) = y.split_at_mut(pairs.len() * rows);
-            products.push(tasks(w, exact, input, result));
+            jobs.push((w, X::from(input), result));
             (x, y) = (other_inputs, other_results);
         }
+        let products: Vec<Tasks> =
+            jobs.iter_mut().map(|(w, input, result)| tasks(*w, exact, input, result)).collect();
         run_all(&products);
         drop(products);
         for (&pair, result) in order.iter().zip(results.chunks_exact(rows)) {
@@ -187,7 +185,7 @@ fn misfit() -> Error {
     Error::Internal("a product's arrays do not fit together".into())
 }
 
-fn tasks<'a>(w: Matrix<'a>, exact: bool, x: &'a [f32], y: &'a mut [f32]) -> Tasks<'a> {
+fn tasks<'a>(w: Matrix<'a>, exact: bool, x: &'a X, y: &'a mut [f32]) -> Tasks<'a> {
     let isa = Isa::best();
     #[cfg(target_arch = "x86_64")]
     if let Matrix::Dense(w) = w

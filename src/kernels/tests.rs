@@ -25,7 +25,7 @@ fn float_product(isa: Isa, w: &Packed, x: &[f32], y: &mut [f32]) {
 
 fn integer_product(isa: Isa, w: &Packed, x: &[f32], y: &mut [f32]) {
     let Values::Integers { scales, biases } = w.values else { panic!("not integers") };
-    threads::run_all(&[integer::tasks(isa, *w, [scales, biases], x, y)]);
+    threads::run_all(&[integer::tasks(isa, *w, [scales, biases], &x.into(), y)]);
 }
 
 /// A random matrix, its scales rounded to bfloat16, and `m` rows for it.

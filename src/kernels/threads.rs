@@ -54,11 +54,11 @@ pub(super) fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
 /// Runs `work` with parts of the output and the index of each part's first row, of `columns` elements: all of
 /// it on this thread unless it is large.
 pub(super) fn for_each_part(output: &mut [f32], columns: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-    // Waking threads takes as long as computing so many elements.
-    if output.len() < 64 << 10 || columns == 0 {
+    // Handing work to threads takes as long as computing so many elements.
+    if output.len() < 16 << 10 || columns == 0 {
         return work(0, output);
     }
-    let rows = ((16 << 10) / columns).max(1);
+    let rows = ((8 << 10) / columns).max(1);
     let count = output.len().div_ceil(rows * columns);
     let parts = Mutex::new(output.chunks_mut(rows * columns).enumerate());
     for_each(count, |_| {

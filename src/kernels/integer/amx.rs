@@ -7,11 +7,13 @@ use super::avx512::{Words, lanes, load, load_floats, read_groups, store_floats};
 use super::input::{Form, Rounded, round_avx512};
 use super::{Job, LANES, Task};
 use crate::kernels::amx::Tiles;
+use crate::kernels::input::X;
 use crate::kernels::matrix::Packed;
 use crate::kernels::threads::{Tasks, with_scratch};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows of the input in a tile.
 const TILE: usize = 16;
@@ -33,9 +35,10 @@ pub(super) fn takes(inputs: usize) -> bool {
 }
 
 /// `x @ w.T`.
-pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
+pub(super) fn tasks<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
     let form = Form::of(w);
-    let job = job(Rounded::tiles(x, form, [TILE, form.block / 4], round_avx512));
+    let order = [TILE, form.block / 4];
+    let job = job(x.rounded((form, order), |x| Rounded::tiles(x, form, order, round_avx512)));
     let (rows, columns) = (job.w.rows, job.w.columns);
     let (groups, words) = (job.group_room(), job.word_room());
     // So many rows of the input stay in the second-level cache while the stripes go by.

@@ -6,10 +6,12 @@
 use super::input::{Form, Rounded, UNIT, round_avx512};
 use super::portable::unpack;
 use super::{Job, LANES, Task};
+use crate::kernels::input::X;
 use crate::kernels::matrix::{Floats, Packed};
 use crate::kernels::threads::Tasks;
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::sync::Arc;
 
 /// A word of each lane.
 pub(super) type Words = [u32; LANES];
@@ -18,8 +20,9 @@ pub(super) type Words = [u32; LANES];
 const TILE: usize = 8;
 
 /// `x @ w.T`.
-pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let x = Rounded::tiles(x, Form::of(w), [TILE, 1], round_avx512);
+pub(super) fn tasks<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
+    let (form, order) = (Form::of(w), [TILE, 1]);
+    let x = x.rounded((form, order), |x| Rounded::tiles(x, form, order, round_avx512));
     job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows(task) }

@@ -7,9 +7,11 @@
 use super::avx512::{first_lanes, load_floats, prefetch, read_groups, store_floats};
 use super::input::{Form, Rounded, UNIT, round_avx512};
 use super::{Job, LANES, Task};
+use crate::kernels::input::X;
 use crate::kernels::matrix::Packed;
 use crate::kernels::threads::Tasks;
 use std::arch::x86_64::*;
+use std::sync::Arc;
 
 /// Columns that are multiplied at once.
 const SPAN: usize = 4 * UNIT;
@@ -22,11 +24,15 @@ pub(super) fn takes(w: &Packed, inputs: usize) -> bool {
 }
 
 /// `x @ w.T`.
-pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let mut x = Rounded::rows(x, Form::of(w), SPAN, round_avx512);
-    if w.bits == 4 {
-        x.words.as_chunks_mut().0.iter_mut().for_each(planar);
-    }
+pub(super) fn tasks<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
+    let form = Form::of(w);
+    let x = x.rounded((form, [0, SPAN]), |x| {
+        let mut x = Rounded::rows(x, form, SPAN, round_avx512);
+        if w.bits == 4 {
+            x.words.as_chunks_mut().0.iter_mut().for_each(planar);
+        }
+        x
+    });
     job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows(task) }

@@ -6,12 +6,14 @@
 use super::avx512::{Words, load, load_widened, prefetch, store_floats};
 use super::input::{Form, Rounded, round_avx512};
 use super::{Job, LANES};
+use crate::kernels::input::X;
 use crate::kernels::matrix::{Floats, Packed};
 use crate::kernels::threads::Tasks;
 use std::arch::x86_64::*;
+use std::sync::Arc;
 
 /// Up to so many rows of the input.
-const FEW: usize = 4;
+const FEW: usize = 8;
 /// Stripes that are read side by side: memory gives more to several streams than to one.
 const STREAMS: usize = 4;
 /// How many words of 16 lanes ahead memory is asked for.
@@ -23,39 +25,46 @@ pub(super) fn takes(w: &Packed, inputs: usize) -> bool {
 }
 
 /// `x @ w.T`.
-pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
+pub(super) fn tasks<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
     let inputs = x.len() / w.columns;
-    let x = Rounded::tiles(x, Form::of(w), [inputs, 1], round_avx512);
+    // Zeros in place of a row or two spare some versions of the code.
+    let rows = if inputs > 4 { inputs.next_multiple_of(2) } else { inputs };
+    let (form, order) = (Form::of(w), [rows, 1]);
+    let x = x.rounded((form, order), |x| Rounded::tiles(x, form, order, round_avx512));
     let (job, stripes) = (job(x), w.rows / LANES);
     Tasks::new(stripes.div_ceil(STREAMS), move |task| {
         let first = task * STREAMS;
         // SAFETY: the caller of this function has seen that the processor has it.
-        unsafe { of_inputs(&job, first, stripes - first) }
+        unsafe { of_inputs(&job, first, stripes - first, rows) }
     })
 }
 
 /// Up to [`STREAMS`] stripes from `stripe` on.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn of_inputs(job: &Job, stripe: usize, count: usize) {
-    match count {
-        1 => of_stripes::<1>(job, stripe),
-        2 => of_stripes::<2>(job, stripe),
-        3 => of_stripes::<3>(job, stripe),
-        _ => of_stripes::<STREAMS>(job, stripe),
+fn of_inputs(job: &Job, stripe: usize, count: usize, inputs: usize) {
+    if count >= STREAMS {
+        return of_stripes::<STREAMS>(job, stripe, inputs);
+    }
+    for stripe in stripe..stripe + count {
+        of_stripes::<1>(job, stripe, inputs);
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn of_stripes<const S: usize>(job: &Job, stripe: usize) {
+fn of_stripes<const S: usize>(job: &Job, stripe: usize, inputs: usize) {
     let rows = std::array::from_fn(|s| (stripe + s) * LANES);
-    match (job.w.bits, job.inputs) {
+    match (job.w.bits, inputs) {
         (4, 1) => product::<true, S, 1>(job, rows),
         (4, 2) => product::<true, S, 2>(job, rows),
         (4, 3) => product::<true, S, 3>(job, rows),
+        (4, 4) => product::<true, S, 4>(job, rows),
+        (4, 6) => product::<true, S, 6>(job, rows),
         (4, _) => product::<true, S, FEW>(job, rows),
         (_, 1) => product::<false, S, 1>(job, rows),
         (_, 2) => product::<false, S, 2>(job, rows),
         (_, 3) => product::<false, S, 3>(job, rows),
+        (_, 4) => product::<false, S, 4>(job, rows),
+        (_, 6) => product::<false, S, 6>(job, rows),
         _ => product::<false, S, FEW>(job, rows),
     }
 }
@@ -121,7 +130,7 @@ fn product<const NIBBLES: bool, const S: usize, const M: usize>(job: &Job, rows:
         }
     }
     for s in 0..S {
-        for m in 0..M {
+        for m in 0..M.min(job.inputs) {
             let mut lanes = [0.0; LANES];
             store_floats(&mut lanes, y[s][m]);
             job.set(m, rows[s], &lanes);

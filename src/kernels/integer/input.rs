@@ -12,7 +12,7 @@ const LARGEST: usize = 64;
 const PART: usize = 16 << 10;
 
 /// An input's rows as integers of at most 127 in magnitude, four columns in a word.
-pub(super) struct Rounded {
+pub(in crate::kernels) struct Rounded {
     pub words: Words,
     /// Of each block, what its integers are multiplied by, and that times their sum.
     pub scales: Vec<[f32; 2]>,
@@ -23,8 +23,8 @@ pub(super) struct Rounded {
 }
 
 /// How a matrix is multiplied.
-#[derive(Clone, Copy)]
-pub(super) struct Form {
+#[derive(Clone, Copy, PartialEq)]
+pub(in crate::kernels) struct Form {
     pub columns: usize,
     pub block: usize,
     /// Whether words are in the order of [`pair`].
@@ -40,7 +40,7 @@ impl Rounded {
         let Form { columns, block, .. } = form;
         let rows = x.len() / columns;
         let padded = columns.next_multiple_of(multiple);
-        let mut words = Words::new(rows * padded / 4);
+        let mut words = Words::zeros(rows * padded / 4);
         let mut scales = vec![[0.0; 2]; rows * padded / block];
         let parts = words.chunks_exact_mut(padded / 4).zip(scales.chunks_exact_mut(padded / block));
         for (x, (words, scales)) in x.chunks_exact(columns).zip(parts) {
@@ -60,7 +60,10 @@ impl Rounded {
     pub fn tiles(x: &[f32], form: Form, [tile, run]: [usize; 2], round: RoundBlock) -> Self {
         let Form { columns, block, .. } = form;
         let rows = (x.len() / columns).next_multiple_of(tile);
-        let mut words = Words::new(rows * columns / 4);
+        let mut words = Words::room(rows * columns / 4);
+        if rows * columns > x.len() {
+            words[(rows - tile) * columns / 4..].fill(0);
+        }
         let mut scales = vec![[0.0; 2]; rows * columns / block];
         // A thread takes so many blocks of a tile.
         let blocks = (PART / (tile * block)).clamp(1, columns / block);

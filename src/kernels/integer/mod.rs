@@ -18,11 +18,13 @@ mod avx512_lanes;
 mod input;
 mod portable;
 
+use super::input::X;
 use super::isa::Isa;
 use super::matrix::{Floats, Packed};
 use super::output::Output;
 use super::threads::{Tasks, with_scratch};
-use input::{Form, Rounded};
+pub(super) use input::{Form, Rounded};
+use std::sync::Arc;
 
 /// Rows of the matrix that are computed together, one in each lane.
 pub(super) const LANES: usize = 16;
@@ -40,7 +42,7 @@ pub(super) fn tasks<'a>(
     isa: Isa,
     w: Packed<'a>,
     [scales, biases]: [Floats<'a>; 2],
-    x: &[f32],
+    x: &X,
     y: &'a mut [f32],
 ) -> Tasks<'a> {
     let inputs = x.len() / w.columns;
@@ -48,9 +50,9 @@ pub(super) fn tasks<'a>(
     let job = move |x| Job { w, scales, biases, x, inputs, y };
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx if amx::takes(inputs) => amx::tasks(&w, x, job),
-        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni | Isa::Amx if avx512_lanes::takes(&w, inputs) => avx512_lanes::tasks(&w, x, job),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx if amx::takes(inputs) => amx::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni | Isa::Amx if avx512_few::takes(&w, inputs) => avx512_few::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
@@ -65,7 +67,7 @@ struct Job<'a> {
     w: Packed<'a>,
     scales: Floats<'a>,
     biases: Floats<'a>,
-    x: Rounded,
+    x: Arc<Rounded>,
     /// Rows of the input.
     inputs: usize,
     y: Output<'a>,

@@ -5,19 +5,23 @@
 use super::input::round_avx2;
 use super::input::{Form, Rounded, UNIT, round};
 use super::{Job, LANES, Task};
+use crate::kernels::input::X;
 use crate::kernels::matrix::Packed;
 use crate::kernels::threads::Tasks;
+use std::sync::Arc;
 
 /// `x @ w.T`.
-pub(super) fn tasks<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let x = Rounded::rows(x, Form::of(w), 1, round);
+pub(super) fn tasks<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
+    let form = Form::of(w);
+    let x = x.rounded((form, [0, 1]), |x| Rounded::rows(x, form, 1, round));
     job(x).tasks(rows)
 }
 
 /// The same compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn tasks_avx2<'a>(w: &Packed, x: &[f32], job: impl FnOnce(Rounded) -> Job<'a>) -> Tasks<'a> {
-    let x = Rounded::rows(x, Form::of(w), 1, round_avx2);
+pub(super) fn tasks_avx2<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
+    let form = Form::of(w);
+    let x = x.rounded((form, [0, 1]), |x| Rounded::rows(x, form, 1, round_avx2));
     job(x).tasks(|task| {
         // SAFETY: the caller of this function has seen that the processor has it.
         unsafe { rows_avx2(task) }
