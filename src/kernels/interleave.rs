@@ -91,6 +91,32 @@ pub(super) fn with_row<T>(w: &Packed, row: usize, show: impl FnOnce(&Packed) -> 
     Some(show(&Packed { packed: &packed, values, rows: 1, interleaved: false, ..*w }))
 }
 
+/// Calls `show` with the [`STRIPE`] rows from `first` on, as a matrix that is not interleaved.
+pub(super) fn with_stripe<T>(w: &Packed, first: usize, show: impl FnOnce(&Packed) -> T) -> Option<T> {
+    let Values::Integers { scales, biases } = w.values else { return None };
+    let groups = w.columns / w.group;
+    let rows_of = |floats: Floats| {
+        let mut lanes = vec![0.0; STRIPE * groups];
+        floats.read(first * groups, &mut lanes);
+        in_order(&lanes)
+    };
+    let (packed, scales, biases) = (in_order(w.stripe(first)), rows_of(scales), rows_of(biases));
+    let values = Values::Integers { scales: Floats::F32(&scales), biases: Floats::F32(&biases) };
+    Some(show(&Packed { packed: &packed, values, rows: STRIPE, interleaved: false, ..*w }))
+}
+
+/// The elements of a stripe row by row.
+fn in_order<T: Copy + Default>(lanes: &[T]) -> Vec<T> {
+    let width = lanes.len() / STRIPE;
+    let mut rows = vec![T::default(); lanes.len()];
+    for (column, lanes) in lanes.as_chunks::<STRIPE>().0.iter().enumerate() {
+        for (lane, value) in lanes.iter().enumerate() {
+            rows[lane * width + column] = *value;
+        }
+    }
+    rows
+}
+
 /// The matrix as MLX takes it.
 pub fn in_rows(w: &Quantized) -> Result<Quantized> {
     let order = |array: &Array| {

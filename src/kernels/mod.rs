@@ -19,6 +19,8 @@ mod float;
 #[cfg(not(target_os = "macos"))]
 mod gate;
 #[cfg(not(target_os = "macos"))]
+mod gradient;
+#[cfg(not(target_os = "macos"))]
 mod input;
 #[cfg(not(target_os = "macos"))]
 mod integer;
@@ -68,7 +70,7 @@ pub use {
 
 use crate::error::Result;
 use crate::mlx::ops::{Mask, Quantized, RopeFrequencies};
-use crate::mlx::{Array, Device, thread_device};
+use crate::mlx::{Array, Device, is_tracing, thread_device};
 use std::cell::Cell;
 
 /// A matrix `[rows, columns]`, or several: `[matrices, rows, columns]`.
@@ -114,13 +116,30 @@ pub enum Source<'a> {
     },
 }
 
+/// How products are computed.
+#[cfg(not(target_os = "macos"))]
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Precision {
+    /// In float32.
+    Exact,
+    /// The same, but that inputs of bfloat16 matrices are two bfloat16.
+    Split,
+    /// And inputs of integers are integers.
+    Rounded,
+}
+
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
     static OFF: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread's operations are computed here.
+/// Whether this thread's operations are computed here: not those that need gradients, which products alone have.
 pub fn compute() -> Result<bool> {
+    Ok(!is_tracing() && multiply()?)
+}
+
+/// Whether its products are.
+fn multiply() -> Result<bool> {
     Ok(cfg!(not(target_os = "macos")) && !OFF.get() && thread_device()? == Device::Cpu)
 }
 
@@ -166,20 +185,29 @@ pub fn set_threads(_: u32) -> Result<()> {
 /// type. The results `[.., out]` have the type of `x`, to which they are rounded once. The first one is added to
 /// `onto`, if that is given. Other sources than a plain one, and `onto`, are float32, and computed as the operations
 /// of their own would be.
+///
+/// Where gradients are wanted, sources must be plain, there is no `onto`, and integers are multiplied in float32. The
+/// gradients are those of `x`, biases and dense matrices.
 #[cfg(not(target_os = "macos"))]
 pub fn products<const N: usize>(
     source: Source,
     weights: [(Weight, Option<&Array>); N],
     onto: Option<&Array>,
 ) -> Result<Option<[Array; N]>> {
-    if compute()? { product::products(source, weights, onto, EXACT.get()) } else { Ok(None) }
+    let precision = match (EXACT.get(), is_tracing()) {
+        (true, _) => Precision::Exact,
+        (false, true) => Precision::Split,
+        (false, false) => Precision::Rounded,
+    };
+    if multiply()? { product::products(source, weights, onto, precision) } else { Ok(None) }
 }
 
 /// `x[i] @ w[indices[i]].T`: as [`products`], `w` `[matrices, out, in]`. `x` is `[.., 1, in]` for indices
 /// `[.., n]` or `[.., n, 1, in]`, whose order is any. The result is `[.., n, 1, out]`.
 #[cfg(not(target_os = "macos"))]
 pub fn gather_product(x: &Array, w: Weight, indices: &Array) -> Result<Option<Array>> {
-    if compute()? { product::gather(x, w, indices, EXACT.get()) } else { Ok(None) }
+    let precision = if EXACT.get() { Precision::Exact } else { Precision::Rounded };
+    if compute()? { product::gather(x, w, indices, precision) } else { Ok(None) }
 }
 
 /// The rows of `w` `[rows, columns]` with the given indices, int32 or uint32 `[..]`, in float32:

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 /// Floats of which every thread writes elements of its own.
+#[derive(Clone, Copy)]
 pub(super) struct Output<'a> {
     data: *mut f32,
     length: usize,

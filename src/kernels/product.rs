@@ -8,11 +8,11 @@ use super::matrix::{Floats, Matrix, Packed, Values};
 use super::stack::{Layout, floats};
 use super::strided::vector;
 use super::threads::{Tasks, for_each_part, run_all};
-use super::{Activation, Source, Weight, float, gate, integer, norm};
+use super::{Activation, Precision, Source, Weight, float, gate, gradient, integer, norm};
 use crate::error::{Error, Result};
 use crate::mlx::ops;
 use crate::mlx::primitive::{Input, Kernel, primitive, primitives};
-use crate::mlx::{Array, Dtype};
+use crate::mlx::{Array, Dtype, is_tracing};
 
 impl<'a> Weight<'a> {
     /// The layout of each matrix and the arrays that [`Layout::read`] reads; `None` if there are no kernels
@@ -70,7 +70,7 @@ impl Made {
 
 /// The products of one input with several matrices.
 struct Products {
-    exact: bool,
+    precision: Precision,
     made: Made,
     /// Whether the first result is added to an input.
     onto: bool,
@@ -95,7 +95,7 @@ impl Kernel for Products {
             if !x.len().is_multiple_of(columns) || output.len() != x.len() / columns * rows {
                 return Err(misfit());
             }
-            products.push(tasks(w, self.exact, &x, output));
+            products.push(tasks(w, self.precision, &x, output));
             let (bias, others) = others.split_at_checked(usize::from(biased)).ok_or_else(misfit)?;
             biases.push(bias.first().map(floats).transpose()?);
             parts = others;
@@ -118,6 +118,14 @@ impl Kernel for Products {
         }
         Ok(())
     }
+
+    /// See [`super::products()`].
+    fn gradients(&self, inputs: &[Array], cotangents: &[Array], wanted: &[i32]) -> Result<Vec<Array>> {
+        if self.onto || !matches!(self.made, Made::Plain) {
+            return Err(Error::Unsupported("gradients through a fused product".into()));
+        }
+        gradient::of_products(&self.layouts, inputs, cotangents, wanted)
+    }
 }
 
 /// Adds a bias to every row.
@@ -134,14 +142,14 @@ fn add(bias: &Floats, rows: usize, y: &mut [f32]) -> Result<()> {
 
 /// Every row of the input with the matrix that its index names.
 struct Gather {
-    exact: bool,
+    precision: Precision,
     layout: Layout,
 }
 
 impl Kernel for Gather {
     fn run(&self, inputs: &[Input], output: &mut [f32]) -> Result<()> {
         let [x, indices, parts @ ..] = inputs else { return Err(misfit()) };
-        let Gather { exact, layout: Layout { rows, columns, .. } } = *self;
+        let Gather { precision, layout: Layout { rows, columns, .. } } = *self;
         let (x, indices): (&[f32], &[u32]) = (x.values()?, indices.values()?);
         let stack = self.layout.read(parts)?;
         let inputs = x.len() / columns;
@@ -171,7 +179,7 @@ impl Kernel for Gather {
             (x, y) = (other_inputs, other_results);
         }
         let products: Vec<Tasks> =
-            jobs.iter_mut().map(|(w, input, result)| tasks(*w, exact, input, result)).collect();
+            jobs.iter_mut().map(|(w, input, result)| tasks(*w, precision, input, result)).collect();
         run_all(&products);
         drop(products);
         for (&pair, result) in order.iter().zip(results.chunks_exact(rows)) {
@@ -185,19 +193,18 @@ fn misfit() -> Error {
     Error::Internal("a product's arrays do not fit together".into())
 }
 
-fn tasks<'a>(w: Matrix<'a>, exact: bool, x: &'a X, y: &'a mut [f32]) -> Tasks<'a> {
+fn tasks<'a>(w: Matrix<'a>, precision: Precision, x: &'a X, y: &'a mut [f32]) -> Tasks<'a> {
     let isa = Isa::best();
     #[cfg(target_arch = "x86_64")]
     if let Matrix::Dense(w) = w
-        && !exact
+        && precision != Precision::Exact
         && let Some(values) = bfloat::values(isa, &w)
     {
         return bfloat::tasks(values, w.columns, x, y);
     }
     match w {
-        // Integers are interleaved for products in integers alone.
         Matrix::Packed(w @ Packed { values: Values::Integers { scales, biases }, .. })
-            if !exact || w.interleaved =>
+            if precision == Precision::Rounded =>
         {
             integer::tasks(isa, w, [scales, biases], x, y)
         }
@@ -214,7 +221,7 @@ pub(super) fn products<const N: usize>(
     source: Source,
     weights: [(Weight, Option<&Array>); N],
     onto: Option<&Array>,
-    exact: bool,
+    precision: Precision,
 ) -> Result<Option<[Array; N]>> {
     let (x, other, made) = match source {
         Source::Plain(x) => (x, None, Made::Plain),
@@ -231,6 +238,9 @@ pub(super) fn products<const N: usize>(
     };
     // What is not in float32 is rounded between the operations that are one here.
     let plain = matches!(made, Made::Plain) && onto.is_none();
+    if !plain && is_tracing() {
+        return Ok(None);
+    }
     if !x.dtype().is_float() || !plain && x.dtype() != Dtype::F32 || !other_fits {
         return Ok(None);
     }
@@ -253,7 +263,7 @@ pub(super) fn products<const N: usize>(
         return Ok(None);
     }
     let shapes = std::array::from_fn(|index| shapes[index].as_slice());
-    let results = primitives(Products { exact, made, onto: onto.is_some(), layouts }, &inputs, shapes)?;
+    let results = primitives(Products { precision, made, onto: onto.is_some(), layouts }, &inputs, shapes)?;
     if x.dtype() == Dtype::F32 {
         return Ok(Some(results));
     }
@@ -266,7 +276,7 @@ pub(super) fn products<const N: usize>(
 
 /// `x @ w.T` where each row of `x` has a matrix of `w` `[matrices, rows, columns]`: `x` `[.., 1, columns]` for
 /// indices `[.., n]`, or `[.., n, 1, columns]`. `None` if it is not for these kernels.
-pub(super) fn gather(x: &Array, w: Weight, indices: &Array, exact: bool) -> Result<Option<Array>> {
+pub(super) fn gather(x: &Array, w: Weight, indices: &Array, precision: Precision) -> Result<Option<Array>> {
     let Some((layout, parts)) = w.parts() else { return Ok(None) };
     let columns = x.shape().last().copied().unwrap_or(0);
     if parts[0].shape().len() != 3 || columns as usize != layout.columns || !x.dtype().is_float() {
@@ -276,6 +286,6 @@ pub(super) fn gather(x: &Array, w: Weight, indices: &Array, exact: bool) -> Resu
     let mut inputs = vec![&floats, &indices];
     inputs.extend(parts);
     let shape = [indices.shape(), &[1, layout.rows as i32]].concat();
-    let y = primitive(Gather { exact, layout }, &inputs, &shape)?;
+    let y = primitive(Gather { precision, layout }, &inputs, &shape)?;
     convert(&y, x.dtype()).map(Some)
 }

@@ -283,9 +283,22 @@ impl VectorArray {
     pub(super) fn make(f: impl FnOnce(*mut sys::mlx_vector_array) -> i32) -> Result<Vec<Array>> {
         let mut vector = VectorArray::new([])?;
         check(f(&mut vector.0))?;
+        vector.to_arrays()
+    }
+
+    /// The arrays of a list that is somebody else's.
+    pub(super) fn borrow(vector: sys::mlx_vector_array) -> Result<Vec<Array>> {
+        std::mem::ManuallyDrop::new(VectorArray(vector)).to_arrays()
+    }
+
+    pub(super) fn to_arrays(&self) -> Result<Vec<Array>> {
         // SAFETY: the list is live and the index below its size.
-        let size = unsafe { sys::mlx_vector_array_size(vector.0) };
-        (0..size).map(|i| Array::make(|out| unsafe { sys::mlx_vector_array_get(out, vector.0, i) })).collect()
+        let size = unsafe { sys::mlx_vector_array_size(self.0) };
+        (0..size).map(|i| Array::make(|out| unsafe { sys::mlx_vector_array_get(out, self.0, i) })).collect()
+    }
+
+    pub(super) fn as_mut(&mut self) -> &mut sys::mlx_vector_array {
+        &mut self.0
     }
 
     pub(super) fn raw(&self) -> sys::mlx_vector_array {

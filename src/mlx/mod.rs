@@ -5,6 +5,7 @@
 
 mod array;
 mod error;
+mod gradient;
 #[cfg(not(target_os = "macos"))]
 mod input;
 pub mod io;
@@ -17,6 +18,7 @@ mod stream;
 mod sys;
 
 pub use array::{Array, Dtype};
+pub use gradient::{is_tracing, value_and_grad};
 pub use mapped::MappedFile;
 pub use stream::{Device, DeviceInfo, available, default_device, device_info, thread_device, use_device};
 

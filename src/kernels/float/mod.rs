@@ -31,7 +31,7 @@ pub(super) fn tasks<'a>(isa: Isa, w: Matrix<'a>, x: &'a [f32], y: &'a mut [f32])
                 x.chunks_exact(UNIT).flat_map(|unit| order.map(|j| unit[j])).collect()
             };
             let (rows, columns) = (packed.rows, packed.columns);
-            Job { w, rows, columns, x: ordered, inputs: x.len() / columns, y: Output::new(y) }
+            Job { w, rows, columns, first: 0, x: ordered, inputs: x.len() / columns, y: Output::new(y) }
         }
         Matrix::Dense(dense) => {
             let columns = dense.columns.next_multiple_of(LANES);
@@ -42,7 +42,7 @@ pub(super) fn tasks<'a>(isa: Isa, w: Matrix<'a>, x: &'a [f32], y: &'a mut [f32])
                 x.chunks_exact(dense.columns).flat_map(|x| x.iter().copied().chain(zeros.clone())).collect()
             };
             let inputs = x.len() / dense.columns;
-            Job { w, rows: dense.rows, columns, x: padded, inputs, y: Output::new(y) }
+            Job { w, rows: dense.rows, columns, first: 0, x: padded, inputs, y: Output::new(y) }
         }
     };
     job.tasks(isa)
@@ -103,7 +103,10 @@ pub(super) fn unpack(w: &Matrix, row: usize, out: &mut [f32]) {
 
 struct Job<'a> {
     w: Matrix<'a>,
+    /// Of the result.
     rows: usize,
+    /// Which of them the matrix begins with.
+    first: usize,
     /// Of a dense matrix, with zeros behind them up to a multiple of [`LANES`].
     columns: usize,
     /// In the order of [`order`].
@@ -134,7 +137,7 @@ impl<'a> Job<'a> {
     #[inline(always)]
     fn set(&self, m: usize, row: usize, value: f32) {
         // SAFETY: every row of the matrix belongs to one task.
-        unsafe { self.y.write(m * self.rows + row, &[value]) };
+        unsafe { self.y.write(m * self.rows + self.first + row, &[value]) };
     }
 
     /// Rows `row..row + count` of the matrix, at most [`BLOCK`], with all of `x`. `scratch` has room for
@@ -142,6 +145,13 @@ impl<'a> Job<'a> {
     fn block(&self, isa: Isa, row: usize, count: usize, scratch: &mut [f32]) {
         match self.w {
             Matrix::Dense(_) => self.block_of::<INTEGERS, DENSE>(isa, row, count, scratch),
+            Matrix::Packed(w) if w.interleaved => {
+                interleave::with_stripe(&w, row, |w| {
+                    let x = Cow::Borrowed(&*self.x);
+                    let job = Job { w: Matrix::Packed(*w), first: row, x, ..*self };
+                    job.block(isa, 0, count, scratch);
+                });
+            }
             Matrix::Packed(w) => {
                 for_format!(w, |KIND, BITS| self.block_of::<KIND, BITS>(isa, row, count, scratch))
             }
