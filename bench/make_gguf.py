@@ -28,13 +28,18 @@ def heads_of(config: dict, name: str) -> int:
 
 def write(model: Path, matrices: Format, file: Path) -> None:
     config = json.loads((model / "config.json").read_text())
-    architecture = ARCHITECTURES[config["model_type"]]
+    architecture = {**ARCHITECTURES, "gpt_oss": "gpt-oss"}[config["model_type"]]
     names = gguf.get_tensor_name_map(
         next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture),
         config["num_hidden_layers"],
     )
     writer = gguf.GGUFWriter(file, architecture)
     write_metadata(writer, Case(model.name, config, [matrices]))
+    if experts := config.get("num_local_experts"):
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config["intermediate_size"])
     writer.add_tokenizer_model("no_vocab")
     writer.add_vocab_size(config["vocab_size"])
     for path in sorted(model.glob("*.safetensors")):
@@ -42,7 +47,10 @@ def write(model: Path, matrices: Format, file: Path) -> None:
             values = np.array(weight.astype(mx.float32))
             heads = heads_of(config, name)
             values = permute(values, heads) if heads else values
-            kind = matrices if values.ndim == 2 else Format.F32
+            # The layout's Gemma has the 1 in its norms; routers and biases of experts stay floats.
+            values = values + 1 if config["model_type"] == "gemma3_text" and "norm" in name else values
+            is_matrix = values.ndim > 1 and name.endswith(".weight") and ".router." not in name
+            kind = matrices if is_matrix else Format.F32
             data = quants.quantize(values, kind)
             writer.add_tensor(names.get_name(name, (".weight", ".bias")), data, raw_dtype=kind)
     writer.write_header_to_file()

@@ -11,10 +11,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_lm.utils as mlx_lm
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import llama, qwen2
+from mlx_lm.models import gemma3_text, gpt_oss, llama, qwen2
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "parity"))
 import byte_bpe  # noqa: E402
+from weights import tie_gemma  # noqa: E402
 
 COMMON = {
     "rms_norm_eps": 1e-6,
@@ -47,6 +48,35 @@ SHAPES = {
         "rope_theta": 500000.0,
         "rms_norm_eps": 1e-5,
     },
+    "gemma-3-1b": {
+        "model_type": "gemma3_text",
+        "hidden_size": 1152,
+        "num_hidden_layers": 26,
+        "intermediate_size": 6912,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "vocab_size": 262144,
+        "query_pre_attn_scalar": 256,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window": 512,
+        "sliding_window_pattern": 6,
+    },
+    # gpt-oss's kind of layers, and as many experts, of a size that fits beside the others.
+    "gpt-oss-small": {
+        "model_type": "gpt_oss",
+        "hidden_size": 1024,
+        "num_hidden_layers": 8,
+        "intermediate_size": 1024,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "vocab_size": 32768,
+        "num_local_experts": 32,
+        "num_experts_per_tok": 4,
+        "sliding_window": 128,
+        "tie_word_embeddings": False,
+    },
     # Small enough for many requests at once on a CPU.
     "smollm2-135m": {
         "model_type": "qwen2",
@@ -68,18 +98,22 @@ SHAPES = {
         "vocab_size": 512,
     },
 }
-MODULES = {"qwen2": qwen2, "llama": llama}
+MODULES = {"qwen2": qwen2, "llama": llama, "gemma3_text": gemma3_text, "gpt_oss": gpt_oss}
 
 
 def random_model(config: dict) -> nn.Module:
     module = MODULES[config["model_type"]]
     model = module.Model(module.ModelArgs.from_dict(config))
+    if config["model_type"] == "gemma3_text":
+        tie_gemma(model)
     mx.random.seed(1)
     weights = []
     for name, old in tree_flatten(model.parameters()):
         spread = 0.02 if old.ndim > 1 else 0.1
         value = spread * mx.random.normal(old.shape, mx.bfloat16)
-        weights.append((name, value + 1 if "norm" in name else value))
+        # Gemma's norms add the 1 themselves.
+        plus_one = "norm" in name and config["model_type"] != "gemma3_text"
+        weights.append((name, value + 1 if plus_one else value))
     model.update(tree_unflatten(weights))
     return model
 
