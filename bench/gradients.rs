@@ -44,7 +44,8 @@ fn frozen(format: &str, shape: [i32; 2]) -> Result<Frozen> {
         "float32" => Frozen::Dense(w),
         "bfloat16" => Frozen::Dense(ops::astype(&w, Dtype::BF16)?),
         bits => {
-            let quantization = bits.parse().ok().and_then(|bits| Quantization::new(QuantMode::Affine, 64, bits));
+            let quantization =
+                bits.parse().ok().and_then(|bits| Quantization::new(QuantMode::Affine, 64, bits));
             let quantization = quantization.ok_or_else(|| Error::BadArgument(format!("no format {bits}")))?;
             Frozen::Quantized(ops::quantize(&ops::astype(&w, Dtype::BF16)?, quantization)?)
         }

@@ -52,6 +52,8 @@ def write(model: Path, matrices: Format, file: Path) -> None:
             is_matrix = values.ndim > 1 and name.endswith(".weight") and ".router." not in name
             kind = matrices if is_matrix else Format.F32
             data = quants.quantize(values, kind)
+            # The only name without an ending.
+            name = f"{name}.weight" if name.endswith(".sinks") else name
             writer.add_tensor(names.get_name(name, (".weight", ".bias")), data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -7,6 +7,8 @@ use crate::nn::{Cache, CacheOptions};
 
 /// The most checkpoints that a context keeps.
 const MAX_CHECKPOINTS: usize = 32;
+/// Between two of them, within a long prompt.
+const SPARSE: usize = 256;
 
 /// Tokens in order, and the caches of those that the model has seen.
 pub(super) struct Context {
@@ -73,7 +75,10 @@ impl Context {
         self.grid = grid.unwrap_or(self.grid);
         let Some(grid) = grid.filter(|_| begun == self.aligned) else { return Ok(()) };
         self.aligned = self.seen / grid * grid;
-        if self.aligned == self.seen { self.note_checkpoint() } else { Ok(()) }
+        // The next chunk has to copy what a checkpoint holds: dense where prompts begin and end, else not.
+        let is_last = self.ids.len() < self.seen + grid;
+        let wanted = is_last || self.seen.is_multiple_of(SPARSE) || self.seen.is_power_of_two();
+        if self.aligned == self.seen && wanted { self.note_checkpoint() } else { Ok(()) }
     }
 
     /// Remembers the state of layers that can't go back.

@@ -3,7 +3,7 @@
 
 use super::draw::{Choosing, choose};
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, ops};
+use crate::mlx::{Array, Device, Dtype, ops, thread_device};
 use std::time::{Duration, Instant};
 
 /// A row of the packed tokens whose logits somebody wants.
@@ -33,8 +33,37 @@ pub(super) enum Row<'a> {
 pub(super) struct Logits {
     /// Of each kind of choosing token and logarithm, one pair behind the other.
     chosen: [Vec<f32>; Choosing::KINDS],
-    /// One row behind the other.
-    all: Vec<f32>,
+    all: All,
+}
+
+/// Rows behind each other.
+enum All {
+    Copied(Vec<f32>),
+    /// Where the model put them: of many rows of a large vocabulary a copy takes milliseconds.
+    InPlace(Array),
+}
+
+impl Default for All {
+    fn default() -> Self {
+        All::Copied(vec![])
+    }
+}
+
+impl All {
+    /// Computes the logits.
+    fn read(logits: &Array) -> Result<Self> {
+        logits.eval()?;
+        let in_place = logits.dtype() == Dtype::F32 && thread_device()? == Device::Cpu && logits.is_in_rows();
+        if in_place { Ok(All::InPlace(logits.clone())) } else { logits.to_vec_f32().map(All::Copied) }
+    }
+
+    fn values(&mut self) -> &mut [f32] {
+        match self {
+            All::Copied(values) => values,
+            // SAFETY: they were computed for this step alone, and nobody else looks at them.
+            All::InPlace(logits) => unsafe { logits.floats_mut() }.unwrap_or_default(),
+        }
+    }
 }
 
 impl Logits {
@@ -42,7 +71,7 @@ impl Logits {
     pub fn read(logits: &Array, wanted: &[Wanted], evaluated: &mut Duration) -> Result<Self> {
         // In one go: each evaluation has the engine thread and MLX's wait for each other.
         if wanted.iter().all(|wanted| wanted.choosing.is_none()) {
-            return Ok(Logits { all: timed(evaluated, || logits.to_vec_f32())?, ..Default::default() });
+            return Ok(Logits { all: timed(evaluated, || All::read(logits))?, ..Default::default() });
         }
         let logits = ops::astype(&ops::squeeze(logits, 0)?, Dtype::F32)?;
         let rows = |kind: Option<usize>| {
@@ -74,13 +103,13 @@ impl Logits {
         };
         let mut rest = &numbers[..];
         let chosen = lengths.map(|length| rest.split_off(..length).unwrap_or_default().to_vec());
-        Ok(Logits { chosen, all: rest.to_vec() })
+        Ok(Logits { chosen, all: All::Copied(rest.to_vec()) })
     }
 
     /// Row by row.
     pub fn rows(&mut self, wanted: &[Wanted], vocabulary: usize) -> impl Iterator<Item = Row<'_>> {
         let mut chosen = self.chosen.each_ref().map(|pairs| pairs.chunks_exact(2));
-        let mut all = self.all.chunks_exact_mut(vocabulary);
+        let mut all = self.all.values().chunks_exact_mut(vocabulary);
         wanted.iter().map_while(move |wanted| match wanted.kind() {
             Some(kind) => chosen[kind].next().map(|pair| Row::Chosen(pair[0] as i32, pair[1])),
             None => all.next().map(Row::All),

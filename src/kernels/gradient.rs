@@ -120,7 +120,9 @@ mod tests {
             let (x, bias) = (&inputs[0], &inputs[1]);
             let w = inputs.get(2).map_or(w, Weight::Dense);
             let y = match (by_mlx, w) {
-                (false, _) => kernels::products(Source::Plain(x), [(w, Some(bias))], None)?.unwrap()[0].clone(),
+                (false, _) => {
+                    kernels::products(Source::Plain(x), [(w, Some(bias))], None)?.unwrap()[0].clone()
+                }
                 (true, Weight::Dense(w)) => {
                     let w = ops::astype(w, x.dtype())?;
                     ops::add(&ops::matmul(x, &ops::transpose(&w, &[1, 0])?)?, bias)?

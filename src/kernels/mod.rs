@@ -15,6 +15,8 @@ mod attention;
 #[cfg(all(target_arch = "x86_64", not(target_os = "macos")))]
 mod bfloat;
 #[cfg(not(target_os = "macos"))]
+mod elementwise;
+#[cfg(not(target_os = "macos"))]
 mod float;
 #[cfg(not(target_os = "macos"))]
 mod gate;
@@ -62,6 +64,7 @@ pub use sum_exp::sum_exp;
 #[cfg(not(target_os = "macos"))]
 pub use {
     append::{append, appends},
+    elementwise::{add, scale},
     gate::{gated, gated_halves},
     interleave::{in_rows, interleave, interleaves},
     norm::{layer_norm, rms_norm},
@@ -344,6 +347,16 @@ mod mlxs {
         _: &AttentionOptions,
         _: Option<&Array>,
     ) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn add(_: &Array, _: &Array) -> Result<Option<Array>> {
+        Ok(None)
+    }
+
+    /// MLX computes on macOS.
+    pub fn scale(_: &Array, _: f32) -> Result<Option<Array>> {
         Ok(None)
     }
 

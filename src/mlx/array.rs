@@ -209,6 +209,19 @@ impl Array {
         }
     }
 
+    /// The same of float32.
+    ///
+    /// # Safety
+    /// As of [`Array::bytes_mut`].
+    #[allow(clippy::mut_from_ref)] // as above
+    pub unsafe fn floats_mut(&self) -> Result<&mut [f32]> {
+        // SAFETY: the caller's promise; any bits are floats.
+        match unsafe { self.bytes_mut()?.align_to_mut() } {
+            ([], floats, []) if self.dtype() == Dtype::F32 => Ok(floats),
+            _ => Err(Error::Internal(format!("{self:?} has no floats that lie row by row"))),
+        }
+    }
+
     /// The bytes of an evaluated array, if they lie row by row.
     fn data_in_rows(&self) -> Result<Option<*mut u8>> {
         let (mut in_rows, mut available) = (false, false);
@@ -226,7 +239,7 @@ impl Array {
     }
 
     /// Whether it is evaluated and lies row by row.
-    pub(super) fn is_in_rows(&self) -> bool {
+    pub fn is_in_rows(&self) -> bool {
         self.data_in_rows().is_ok_and(|data| data.is_some())
     }
 

@@ -178,15 +178,22 @@ pub(super) unsafe fn gather(view: &RawView, to: *mut u8) {
     if view.size == 0 {
         return;
     }
+    // Elements that lie behind each other go together.
+    let run = match (shape.last(), strides.last()) {
+        _ if view.in_rows => view.size,
+        (Some(&length), Some(1)) => length as usize,
+        _ => 1,
+    };
+    let axes = if run > 1 { shape.len() - 1 } else { shape.len() };
     let mut place = [0; MOST_AXES];
     let mut from = 0;
-    for index in 0..view.size {
-        // SAFETY: `from` is the place of an element.
+    for index in (0..view.size).step_by(run) {
+        // SAFETY: `from` is the place of an element, behind which as many as a run lie.
         unsafe {
             let element = view.data.cast::<u8>().offset(from as isize * view.item as isize);
-            std::ptr::copy_nonoverlapping(element, to.add(index * view.item), view.item);
+            std::ptr::copy_nonoverlapping(element, to.add(index * view.item), run * view.item);
         }
-        for axis in (0..shape.len()).rev() {
+        for axis in (0..axes).rev() {
             (place[axis], from) = (place[axis] + 1, from + strides[axis]);
             if place[axis] < shape[axis] {
                 break;

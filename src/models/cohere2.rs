@@ -5,8 +5,10 @@
 use super::parts::decoder::{Block, Decoder};
 use super::{Config, Dims, Model};
 use crate::error::Result;
-use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Attention, AttentionSpec, Cache, LayerNorm, Memory, Mlp, Module, Rope, Weights};
+use crate::mlx::Array;
+use crate::nn::{
+    Activation, Attention, AttentionSpec, Cache, LayerNorm, Memory, Mlp, Module, Rope, Weights, add,
+};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -62,7 +64,7 @@ impl Block for Layer {
     fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
         let h = self.norm.forward(x)?;
         let attended = self.attention.forward(&h, memory)?;
-        ops::add(&ops::add(&attended, &self.mlp.forward(&h)?)?, x)
+        add(&add(&attended, &self.mlp.forward(&h)?)?, x)
     }
 
     fn new_cache(&self) -> Cache {

@@ -7,7 +7,7 @@ use super::parts::sandwich::{Sandwich, SandwichNorms};
 use super::{Config, Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
-use crate::nn::{Activation, AttentionSpec, Mlp, QkNorms, RmsNorm, Rope, RopeScaling, Weights};
+use crate::nn::{Activation, AttentionSpec, Mlp, QkNorms, RmsNorm, Rope, RopeScaling, Weights, add};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -118,7 +118,7 @@ fn layer(args: &Args, window: Option<i32>, weights: &mut Weights, prefix: &str) 
 /// The residual sum. Gemma's stream leaves float16's range, so there it is clipped.
 fn add_clipped(x: &Array, y: &Array) -> Result<Array> {
     if x.dtype() != Dtype::F16 {
-        return ops::add(x, y);
+        return add(x, y);
     }
     let sum = ops::add(&ops::astype(x, Dtype::F32)?, &ops::astype(y, Dtype::F32)?)?;
     let bound = 65_504.0;

@@ -1,6 +1,6 @@
 //! Linear layers and embeddings, dense or quantised.
 
-use super::{Module, Weights, rms_norm};
+use super::{Module, Weights, add, rms_norm};
 use crate::error::Result;
 use crate::kernels::{self, Source, Weight};
 use crate::mlx::ops::{self, Quantized};
@@ -156,7 +156,7 @@ impl Linear {
             return Ok(y);
         }
         let [y] = Linear::forward_all([self], x)?;
-        ops::add(onto, &y)
+        add(onto, &y)
     }
 
     fn by_mlx(&self, x: &Array) -> Result<Array> {

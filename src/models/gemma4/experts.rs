@@ -4,7 +4,7 @@ use super::super::Config;
 use super::Args;
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Experts, Linear, Module, RmsNorm, Weights, rms_norm, weighted_sum};
+use crate::nn::{Activation, Experts, Linear, Module, RmsNorm, Weights, add, rms_norm, weighted_sum};
 
 /// Experts beside the feed-forward part.
 pub(super) struct ExpertBlock {
@@ -40,7 +40,7 @@ impl ExpertBlock {
         let (indices, shares) = self.router.forward(h)?;
         let outputs = self.experts.forward(&self.before_norm.forward(h)?, &indices)?;
         let mixed = self.after_norm.forward(&weighted_sum(&outputs, &shares)?)?;
-        ops::add(&self.after_mlp_norm.forward(mapped)?, &mixed)
+        add(&self.after_mlp_norm.forward(mapped)?, &mixed)
     }
 }
 

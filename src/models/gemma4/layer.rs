@@ -6,8 +6,8 @@ use super::experts::ExpertBlock;
 use super::per_layer::InputGate;
 use super::{Args, Kind};
 use crate::error::Result;
-use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Batch, Cache, Mlp, Module, Recall, RmsNorm, Weights};
+use crate::mlx::Array;
+use crate::nn::{Activation, Batch, Cache, Mlp, Module, Recall, RmsNorm, Weights, add, scale};
 
 /// One layer.
 pub(super) struct Layer {
@@ -20,7 +20,7 @@ pub(super) struct Layer {
     after_mlp_norm: RmsNorm,
     input_gate: Option<InputGate>,
     /// `[1]`, a factor on the residual stream.
-    scalar: Array,
+    scalar: f32,
 }
 
 impl Layer {
@@ -57,7 +57,7 @@ impl Layer {
             experts,
             after_mlp_norm,
             input_gate: input_gate.transpose()?,
-            scalar: weights.take(&format!("{prefix}.layer_scalar"), &[1])?,
+            scalar: weights.take(&format!("{prefix}.layer_scalar"), &[1])?.to_vec_f32()?[0],
         })
     }
 
@@ -70,16 +70,16 @@ impl Layer {
         input: Option<&Array>,
     ) -> Result<Array> {
         let attended = self.attention.forward(&self.attention_norm.forward(x)?, batch, memories)?;
-        let mut h = ops::add(x, &self.after_attention_norm.forward(&attended)?)?;
+        let mut h = add(x, &self.after_attention_norm.forward(&attended)?)?;
         let mut mapped = self.mlp.forward(&self.mlp_norm.forward(&h)?)?;
         if let Some(experts) = &self.experts {
             mapped = experts.forward(&h, &mapped)?;
         }
-        h = ops::add(&h, &self.after_mlp_norm.forward(&mapped)?)?;
+        h = add(&h, &self.after_mlp_norm.forward(&mapped)?)?;
         if let (Some(gate), Some(input)) = (&self.input_gate, input) {
             h = gate.forward(&h, input)?;
         }
-        ops::multiply(&h, &self.scalar)
+        scale(&h, self.scalar)
     }
 
     /// An empty cache, if the layer has keys and values of its own.

@@ -3,7 +3,7 @@
 use super::Args;
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Activation, Embedding, Linear, Module, RmsNorm, Weights};
+use crate::nn::{Activation, Embedding, Linear, Module, RmsNorm, Weights, add, scale};
 
 /// Looks the vectors of all layers up and mixes each with a projection of the token's ordinary vector.
 pub(super) struct PerLayerInputs {
@@ -31,11 +31,11 @@ impl PerLayerInputs {
     /// Token ids and their scaled vectors to `[batch, length, layers, width]`.
     pub fn forward(&self, ids: &Array, h: &Array) -> Result<Array> {
         let shape = [h.dim(0), h.dim(1), self.layers, self.width];
-        let embedded = ops::scale(&self.embedding.forward(ids)?, (self.width as f32).sqrt())?;
-        let projected = ops::scale(&self.projection.forward(h)?, (h.dim(-1) as f32).powf(-0.5))?;
+        let embedded = scale(&self.embedding.forward(ids)?, (self.width as f32).sqrt())?;
+        let projected = scale(&self.projection.forward(h)?, (h.dim(-1) as f32).powf(-0.5))?;
         let projected = self.norm.forward(&ops::reshape(&projected, &shape)?)?;
-        let sum = ops::add(&projected, &ops::reshape(&embedded, &shape)?)?;
-        ops::scale(&sum, std::f32::consts::FRAC_1_SQRT_2)
+        let sum = add(&projected, &ops::reshape(&embedded, &shape)?)?;
+        scale(&sum, std::f32::consts::FRAC_1_SQRT_2)
     }
 }
 
@@ -59,6 +59,6 @@ impl InputGate {
 
     pub fn forward(&self, h: &Array, input: &Array) -> Result<Array> {
         let gated = Activation::GeluTanh.gated(&self.gate.forward(h)?, input)?;
-        ops::add(h, &self.norm.forward(&self.projection.forward(&gated)?)?)
+        add(h, &self.norm.forward(&self.projection.forward(&gated)?)?)
     }
 }

@@ -3,7 +3,9 @@
 use super::super::{Dims, Model};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::nn::{Batch, Cache, Embedding, Linear, Memory, Module, Pass, RmsNorm, Weights, soft_cap};
+use crate::nn::{
+    Batch, Cache, Embedding, Linear, Memory, Module, Pass, RmsNorm, Weights, add, scale, soft_cap,
+};
 
 /// A layer, or a part of one that looks at past positions: maps its input and remembers what it must.
 pub trait Block {
@@ -12,7 +14,7 @@ pub trait Block {
 
     /// `x + forward(norm(x))`.
     fn forward_residual(&self, x: &Array, norm: &RmsNorm, memory: &mut Memory) -> Result<Array> {
-        ops::add(x, &self.forward(&norm.forward(x)?, memory)?)
+        add(x, &self.forward(&norm.forward(x)?, memory)?)
     }
 
     /// An empty cache for this layer.
@@ -75,7 +77,7 @@ impl<B> Decoder<B> {
         let vectors = self.embedding.forward(ids)?;
         match self.embedding_scale {
             1.0 => Ok(vectors),
-            scale => ops::scale(&vectors, scale),
+            factor => scale(&vectors, factor),
         }
     }
 
@@ -86,7 +88,7 @@ impl<B> Decoder<B> {
             None => self.embedding.logits(hidden)?,
         };
         if self.logit_scale != 1.0 {
-            logits = ops::scale(&logits, self.logit_scale)?;
+            logits = scale(&logits, self.logit_scale)?;
         }
         if self.logit_divisor != 1.0 {
             logits = ops::divide(&logits, &ops::constant(self.logit_divisor, &logits)?)?;

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, ops};
-use crate::nn::{Experts, Linear, Mlp, Module, weighted_sum};
+use crate::nn::{Experts, Linear, Mlp, Module, add, weighted_sum};
 
 /// Indices and values of the largest along the last axis.
 type TopK = fn(&Array, i32) -> Result<(Array, Array)>;
@@ -113,7 +113,7 @@ impl Module for Moe {
         let (indices, weights) = self.route(x)?;
         let routed = weighted_sum(&self.experts.forward(x, &indices)?, &weights)?;
         match &self.shared {
-            Some(shared) => ops::add(&routed, &shared.forward(x)?),
+            Some(shared) => add(&routed, &shared.forward(x)?),
             None => Ok(routed),
         }
     }

@@ -3,8 +3,8 @@
 
 use super::decoder::Block;
 use crate::error::Result;
-use crate::mlx::{Array, ops};
-use crate::nn::{Attention, AttentionSpec, Cache, Memory, Module, RmsNorm, Weights};
+use crate::mlx::Array;
+use crate::nn::{Attention, AttentionSpec, Cache, Memory, Module, RmsNorm, Weights, add};
 
 /// One layer.
 pub struct PostNorm {
@@ -35,8 +35,8 @@ impl PostNorm {
 
 impl Block for PostNorm {
     fn forward(&self, x: &Array, memory: &mut Memory) -> Result<Array> {
-        let h = ops::add(x, &self.attention_norm.forward(&self.attention.forward(x, memory)?)?)?;
-        ops::add(&h, &self.mlp_norm.forward(&self.mlp.forward(&h)?)?)
+        let h = add(x, &self.attention_norm.forward(&self.attention.forward(x, memory)?)?)?;
+        add(&h, &self.mlp_norm.forward(&self.mlp.forward(&h)?)?)
     }
 
     fn new_cache(&self) -> Cache {

@@ -3,8 +3,8 @@
 
 use super::decoder::Block;
 use crate::error::Result;
-use crate::mlx::{Array, ops};
-use crate::nn::{Attention, AttentionSpec, Cache, Memory, Module, RmsNorm, Weights};
+use crate::mlx::Array;
+use crate::nn::{Attention, AttentionSpec, Cache, Memory, Module, RmsNorm, Weights, add, scale};
 
 /// One layer.
 pub struct PreNorm {
@@ -47,7 +47,7 @@ impl Block for PreNorm {
             let h = self.mixer.forward_residual(x, &self.mixer_norm, memory)?;
             return self.mlp.forward_residual(&h, &self.mlp_norm);
         }
-        let add = |x: &Array, change: Array| ops::add(x, &ops::scale(&change, self.residual_scale)?);
+        let add = |x: &Array, change: Array| add(x, &scale(&change, self.residual_scale)?);
         let h = add(x, self.mixer.forward(&self.mixer_norm.forward(x)?, memory)?)?;
         add(&h, self.mlp.forward(&self.mlp_norm.forward(&h)?)?)
     }

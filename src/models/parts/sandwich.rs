@@ -3,8 +3,8 @@
 
 use super::decoder::Block;
 use crate::error::Result;
-use crate::mlx::{Array, ops};
-use crate::nn::{Attention, AttentionSpec, Cache, Memory, Mlp, Module, RmsNorm, Weights};
+use crate::mlx::Array;
+use crate::nn::{Attention, AttentionSpec, Cache, Memory, Mlp, Module, RmsNorm, Weights, add};
 
 /// A block's norms as the checkpoint has them.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ impl Sandwich {
             |i: usize| load(weights, &format!("{prefix}.{}", norms.names[i]), spec.width, norms.eps);
         let norms = [norm(0)?, norm(1)?, norm(2)?, norm(3)?];
         let attention = Attention::load(weights, &format!("{prefix}.self_attn"), spec)?;
-        Ok(Sandwich { norms, attention, mlp, add: ops::add })
+        Ok(Sandwich { norms, attention, mlp, add })
     }
 }
 
