@@ -203,6 +203,13 @@ fn cost(model: &Model, tokens: usize) -> Result<Value, Failure> {
     }))
 }
 
+/// The most memory that the process had, file pages that it shares with others included.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (options, arguments) = match &arguments[..] {
@@ -218,9 +225,10 @@ fn main() -> Result<(), Failure> {
         );
     };
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let started = Instant::now();
     let model = Model::load(Path::new(folder), options, &mut |_, _| true)?;
     // The first step makes what lasts; on a GPU each new shape compiles kernels.
-    answer(&model, vec![1], greedy(2, None))?;
+    let first = answer(&model, prompt(16, 2000, model.info().vocab_size), greedy(2, None))?[0] - started;
     let warm = model.info().device == Device::Gpu;
     let runs = match (what.as_str(), &numbers[..]) {
         ("throughput" | "sampled", [length, generated, counts @ ..]) => {
@@ -250,6 +258,9 @@ fn main() -> Result<(), Failure> {
         "device": format!("{:?}", info.device).to_lowercase(),
         "dtype": info.dtype.to_string(),
         "weight_bytes": info.weight_bytes,
+        // From the call that loads to the first token behind 16.
+        "ready": first.as_secs_f64(),
+        "peak_bytes": peak_bytes(),
         "runs": runs,
     });
     println!("{result}");

@@ -4,6 +4,7 @@ compare_cpu.py OUT_DIR LLAMA_PYTHON COMMAND..., which runs the compiled batch.rs
 LLAMA_PYTHON has llama-cpp-python. run.sh starts it and lists its variables.
 """
 
+import json
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ from compare import HERE, Figure, Result, make_table, noise, number, run_all  # 
 QUICK = os.environ.get("BENCH_QUICK") == "1"
 ROUNDS = 1 if QUICK else int(os.environ.get("BENCH_ROUNDS", "5"))
 THREADS = os.environ.get("BENCH_THREADS", "2")
-SHAPES = os.environ.get("BENCH_SHAPE", "llama-3.2-1b qwen2.5-0.5b").split()
+SHAPES = os.environ.get("BENCH_SHAPE", "llama-3.2-1b qwen2.5-0.5b gemma-3-1b gpt-oss-small").split()
 BITS = [int(bits) for bits in os.environ.get("BENCH_BITS", "4 8 16").split()]
 MLX_LM = os.environ.get("BENCH_MLX_LM", "1") != "0"
 
@@ -35,6 +36,8 @@ WORK = {
 # mlx-lm computes less than a token in two seconds: once, and few.
 MLX_LM_ROUNDS, MLX_LM_PROMPT, MLX_LM_GENERATED = 1, 8, 3
 OURS, THEIRS, MLX = "mlxrt", "llama.cpp", "mlx-lm as stored"
+# Layers of these formats, and tokens, whose gradients are computed.
+GRADIENTS, GRADIENT_TOKENS = ["4", "8", "bfloat16", "float32"], "32" if QUICK else "256"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,13 @@ def figure(model: Model, work: str, kind: str, result: Result) -> float | None:
         case "prefill":
             return run["prompt"] / run["first"]
         case "gigabytes":
-            return run["decode"] * result["weight_bytes"] / 1e9 if "weight_bytes" in result else None
+            # A token reads some of the experts.
+            known = "weight_bytes" in result and "gpt-oss" not in model.shape
+            return run["decode"] * result["weight_bytes"] / 1e9 if known else None
+        case "ready":
+            return result.get("ready")
+        case "peak":
+            return result["peak_bytes"] / result["weight_bytes"] if "peak_bytes" in result else None
         case _:
             return run[kind] if run["concurrent"] == WORK[work][2] else None
 
@@ -103,6 +112,8 @@ def rows(models: list[Model]) -> list[tuple[str, Figure]]:
         ("decode, GB/s of weights", "decode", "gigabytes"),
         (f"{WORK['together'][2]} together, generated tokens/s", "together", "total"),
         (f"{WORK['together'][2]} together, decode alone", "together", "decode"),
+        ("first token after the call that loads, s", "decode", "ready"),
+        ("peak resident memory, of the weights'", "decode", "peak"),
     ]
     return [(f"{m}: {title}", partial(figure, m, work, kind)) for m in models for title, work, kind in kinds]
 
@@ -116,6 +127,29 @@ def probe(batch: list[str]) -> float:
     if not found:
         raise SystemExit(f"kernels.rs printed no speed of reading: {done.stdout}")
     return float(found[1])
+
+
+def gradients(batch: list[str]) -> str:
+    """A table of what fine-tuning computes in linear layers, beside MLX as its wheel comes."""
+    *run, program = batch
+    table = [
+        f"Value and gradients of a loss through four layers of Llama 3.2 1B's, {GRADIENT_TOKENS} tokens, adapters of "
+        f"rank 8: seconds, the median of {ROUNDS} and one of MLX's.",
+        "",
+        "| layers | mlxrt | MLX | |",
+        "| --- | --- | --- | --- |",
+    ]
+    for form in GRADIENTS:
+        ours = [*run, str(Path(program).with_name("gradients")), form, GRADIENT_TOKENS]
+        commands = [[*ours, str(ROUNDS), "--threads", THREADS], script("gradients.py", form, GRADIENT_TOKENS)]
+        outputs = [subprocess.run(each, stdout=subprocess.PIPE, text=True, check=True).stdout for each in commands]
+        our, their = (json.loads(output.splitlines()[-1]) for output in outputs)
+        if abs(our["loss"] / their["loss"] - 1) > 1e-2:
+            raise SystemExit(f"gradients of {form}: {our['loss']} is not MLX's loss {their['loss']}")
+        our, their = (statistics.median(each["seconds"]) for each in (our, their))
+        name = f"{form} bits" if form.isdigit() else form
+        table.append(f"| {name} | {number(our)} | {number(their)} | {number(their / our)} times |")
+    return "\n".join(table)
 
 
 def explain(reading: list[float], load: float) -> str:
@@ -147,6 +181,8 @@ def main() -> None:
             results[name] = results.get(name, []) + found
     results = {name: found for name, found in results.items() if found}
     text = f"{explain(reading, load)}\n\n{make_table(results, rows(models))}\n"
+    if MLX_LM:
+        text += f"\n{gradients(batch)}\n"
     Path(os.environ.get("BENCH_FILE", out / "cpu.md")).write_text(text)
     print(text)
 

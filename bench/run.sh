@@ -7,12 +7,12 @@
 #   BENCH_SHAPE=S   the model of many callers, one of make_model.py's (smollm2-135m, on a GPU qwen2.5-0.5b)
 #   BENCH_BF16=0    leaves out mlx-lm in bfloat16, which takes minutes on a CPU
 #   BENCH_FILE=F    where to write the table besides the terminal (target/bench/table.md)
-# Of a CPU (`make bench-cpu`; all of it takes half an hour and 13 GB of disk):
+# Of a CPU (`make bench-cpu`; all of it takes an hour and 25 GB of disk):
 #   BENCH_ROUNDS=N  5 if nothing else is said
-#   BENCH_SHAPE=S   the models ("llama-3.2-1b qwen2.5-0.5b")
+#   BENCH_SHAPE=S   the models ("llama-3.2-1b qwen2.5-0.5b gemma-3-1b gpt-oss-small")
 #   BENCH_BITS=B    their precisions ("4 8 16")
 #   BENCH_THREADS=N those of mlxrt and llama.cpp (2)
-#   BENCH_MLX_LM=0  leaves out mlx-lm, which takes minutes
+#   BENCH_MLX_LM=0  leaves out mlx-lm, which takes minutes, and the gradients beside MLX's
 #   BENCH_FILE=F    target/bench/cpu.md
 set -eu
 
@@ -70,6 +70,6 @@ if [ "${BENCH_ONLY:-}" = cpu ]; then
         echo "bench: llama.cpp cannot be built here, so there is nothing to compare with" >&2
         exit 1
     }
-    examples batch kernels
+    examples batch kernels gradients
     ours "$python" "$root/bench/compare_cpu.py" "$out" "$llama/bin/python"
 fi
