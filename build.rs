@@ -64,7 +64,14 @@ fn target_dir(out: &Path) -> PathBuf {
 
 fn fetch(root: &Path, variant: &str, dest: &Path) {
     let script = root.join("tools/fetch-mlx.sh");
-    let status = Command::new("sh").arg(&script).arg(variant).arg(dest).status();
+    let mut command = Command::new("sh");
+    command.arg(&script).arg(variant).arg(dest);
+    // libclang runs here, MLX where the library will.
+    if variant != "libclang" && env::var("TARGET") != env::var("HOST") {
+        let compiler = cc::Build::new().cargo_metadata(false).get_compiler();
+        command.arg(env::var("CARGO_CFG_TARGET_ARCH").unwrap()).env("CC", compiler.path());
+    }
+    let status = command.status();
     assert!(
         status.is_ok_and(|s| s.success()),
         "{} {variant} failed (its message is above); MLX_ROOT names an MLX of your own",
@@ -152,6 +159,8 @@ fn generate_bindings(root: &Path, out: &Path, mlx: &Path, mlx_c: &Path) {
         .header(mlx_c.join("mlx/c/mlx.h").to_string_lossy())
         .clang_arg(format!("-I{}", mlx_c.display()))
         .clang_arg(format!("-I{}", mlx.join("include").display()))
+        // aarch64's halves, which are not used here, need headers of the compiler's own.
+        .clang_arg("-DMLX_HALF_H")
         .allowlist_item("_?mlx_.*|MLX_.*")
         .generate_comments(false)
         .layout_tests(false);

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Puts MLX's own Linux build, with OpenBLAS in place of its reference BLAS, where build.rs links it.
-# usage: fetch-mlx.sh cpu|cuda DEST      DEST/mlx is then a MLX_ROOT; nothing is done if it is there
-# usage: fetch-mlx.sh libclang DEST      DEST/clang/native holds libclang.so
+# usage: fetch-mlx.sh cpu|cuda DEST [MACHINE]   DEST/mlx is then a MLX_ROOT; nothing is done if it is there
+# usage: fetch-mlx.sh libclang DEST             DEST/clang/native holds libclang.so
+# MACHINE, as `uname -m` names it, is this one if it isn't given; $CC compiles for it.
 set -eu
 variant=$1
 dest=$2
+machine=${3:-$(uname -m)}
 here=$(cd "$(dirname "$0")" && pwd)
 [ -e "$dest/.ready" ] && exit 0
 
@@ -25,9 +27,8 @@ dest=$(cd "$dest" && pwd)
 work=$(mktemp -d "$dest/.fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-wheel() { # wheel NAME: downloads the pinned wheel for this machine and unpacks it into $work/NAME
+wheel() { # wheel NAME: downloads the pinned wheel for the machine and unpacks it into $work/NAME
     sed -n "/^$1==/,/[^\\\\]\$/p" "$here/wheels.txt" >"$work/$1.txt"
-    machine=$(uname -m)
     echo "fetching $1 for $machine" >&2
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
         --require-hashes --implementation py --abi none --python-version 3.12 \
@@ -46,7 +47,7 @@ if [ "$variant" != libclang ]; then
     libs=$(echo "$work/$package"/mlx_*.libs)
     blas=$(echo "$libs"/libblas-*.so*)
     cp "$work/scipy-openblas32/scipy_openblas32/lib/libscipy_openblas.so" "$libs/"
-    case $(uname -m) in x86_64) jump=jmp plt=@PLT ;; *) jump=b plt= ;; esac
+    case $machine in x86_64) jump=jmp plt=@PLT ;; *) jump=b plt= ;; esac
     {
         nm -D --defined-only "$libs/libscipy_openblas.so" | awk '$2 == "T" { print "o", $3 }'
         nm -D --defined-only "$blas" | awk '$2 == "T" { print "b", $3 }'

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a fresh Debian or Ubuntu lacks, or names all of it in one message.
-# usage: setup.sh GROUP...     groups: build, test, lint, swift
+# usage: setup.sh GROUP...     groups: build, test, lint, swift, aarch64
 # Without what `build` needs it fails. What the other groups lack costs their tests, which name it.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -51,6 +51,11 @@ needs_of_lint() {
 needs_of_swift() {
     has swift || has debootstrap || need wanted debootstrap "debootstrap, which brings a Swift toolchain"
 }
+needs_of_aarch64() {
+    has qemu-aarch64 || need wanted qemu-user "qemu-aarch64, which runs the kernels' tests"
+    has aarch64-linux-gnu-g++ ||
+        need wanted "g++-aarch64-linux-gnu libc6-dev-arm64-cross" "a C++ compiler for aarch64"
+}
 
 for group; do
     case $group in
@@ -58,7 +63,8 @@ for group; do
     test) needs_of_build; needs_of_tests ;;
     lint) needs_of_lint ;;
     swift) needs_of_swift ;;
-    *) echo "setup.sh: unknown group '$group' (build, test, lint or swift)" >&2; exit 2 ;;
+    aarch64) needs_of_build; needs_of_aarch64 ;;
+    *) echo "setup.sh: unknown group '$group' (build, test, lint, swift or aarch64)" >&2; exit 2 ;;
     esac
 done
 
@@ -102,4 +108,10 @@ fi
 
 case " $* " in
 *" test "* | *" lint "*) sh "$here/go.sh" >/dev/null || echo "setup.sh: no Go, so its tests are skipped" >&2 ;;
+esac
+case " $* " in
+*" aarch64 "*)
+    rustup target add aarch64-unknown-linux-gnu >/dev/null 2>&1 ||
+        echo "setup.sh: no Rust for aarch64 (rustup target add aarch64-unknown-linux-gnu), so its tests are skipped" >&2
+    ;;
 esac

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs every test there is, goes on after a failing suite, and ends with what was skipped and a count.
-# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package hub; none: all
+# usage: test.sh [SUITE]...      suites: rust c valgrind go swift package hub; none: all of these
+#                                aarch64 and sanitize: the kernels under qemu, and under AddressSanitizer
 #
 # A suite says `skipped: NAME: WHY` for what it leaves out. Its counts are read from the closing lines of
 # Cargo, ctest, Go and Swift, or from a line `N passed, N failed`. A suite that ends badly without having
@@ -97,6 +98,37 @@ run_package() {
 run_hub() {
     # shellcheck disable=SC2086
     $limit cargo test --release --locked $features --features hub --test hub -- --show-output
+}
+
+# Not among all suites: it compiles everything for another processor.
+run_aarch64() {
+    triple=aarch64-unknown-linux-gnu
+    root=/usr/aarch64-linux-gnu
+    [ "$(uname -sm)" != "Linux aarch64" ] || { skip aarch64 "this is one: suite rust"; return 0; }
+    for program in qemu-aarch64 aarch64-linux-gnu-g++; do
+        command -v $program >/dev/null && continue
+        skip aarch64 "no $program; \`sh tools/setup.sh aarch64\` installs it"
+        return 0
+    done
+    [ -d "$(rustc --print target-libdir --target $triple)" ] ||
+        { skip aarch64 "no Rust for it; \`rustup target add $triple\` installs it"; return 0; }
+    (
+        # That one is of this machine.
+        unset MLX_ROOT
+        export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+        # OpenBLAS multiplies wrongly with the SVE of some versions of qemu; pointer authentication is slow.
+        export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu max,sve=off,pauth=off -L $root"
+        export BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="-I$root/include"
+        $limit cargo test --release --locked --target $triple --lib kernels -- --show-output
+    )
+}
+
+run_sanitize() {
+    [ "$(uname -s)" = Linux ] || { skip sanitize "the kernels are Linux's"; return 0; }
+    # What MLX and its threads keep until the end isn't lost.
+    # shellcheck disable=SC2086 # several words or none
+    ASAN_OPTIONS=detect_leaks=0 RUSTC_WORKSPACE_WRAPPER=$(pwd)/tools/asan-rustc.sh \
+        $limit cargo test --release --locked $features --lib kernels -- --show-output
 }
 
 count() { # count LOG: prints "PASSED FAILED" from the closing lines

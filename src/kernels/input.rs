@@ -4,7 +4,9 @@
 use super::bfloat::Split;
 use super::integer::{Form, Rounded};
 use super::lines::Words;
-use std::cell::{OnceCell, RefCell};
+#[cfg(target_arch = "x86_64")]
+use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::ops::Deref;
 use std::sync::Arc;
 

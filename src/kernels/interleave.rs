@@ -21,7 +21,7 @@ impl<'a> Weight<'a> {
 /// Whether matrices `[.., rows, columns]` are faster when they are interleaved: not the others, which kernels
 /// take as MLX stores them.
 pub fn interleaves(rows: i32, quantization: Quantization) -> bool {
-    Isa::best() >= Isa::Avx512Vnni && can_interleave(rows, quantization)
+    !matches!(Isa::best(), Isa::Portable | Isa::Neon) && can_interleave(rows, quantization)
 }
 
 /// Whether there are kernels for it.

@@ -2,13 +2,20 @@
 
 use std::sync::OnceLock;
 
-/// A set of instructions that kernels are written for, the best last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A set of instructions that kernels are written for, an architecture's best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // of other architectures
 pub(super) enum Isa {
     /// What the compiler makes for any processor of the architecture.
     Portable,
+    /// The same for aarch64, which has FMA.
+    Neon,
+    /// aarch64 with dot products of 8-bit integers.
+    Dotprod,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// The same with AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
     /// The same with VNNI.
@@ -27,7 +34,11 @@ impl Isa {
     /// All that this processor has.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
-        let mut found = vec![Isa::Portable];
+        let mut found = vec![if cfg!(target_arch = "aarch64") { Isa::Neon } else { Isa::Portable }];
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            found.push(Isa::Dotprod);
+        }
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2")
@@ -35,6 +46,9 @@ impl Isa {
                 && is_x86_feature_detected!("f16c")
             {
                 found.push(Isa::Avx2);
+                if is_x86_feature_detected!("avxvnni") {
+                    found.push(Isa::AvxVnni);
+                }
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
@@ -83,6 +97,7 @@ macro_rules! for_every_isa {
     ($(#[$doc:meta])* fn $name:ident = $work:ident($($argument:ident: $type:ty),* $(,)?)) => {
         $(#[$doc])*
         fn $name(isa: $crate::kernels::isa::Isa, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
             use $crate::kernels::isa::Isa;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
@@ -100,7 +115,7 @@ macro_rules! for_every_isa {
                 Isa::Avx512 | Isa::Avx512Vnni | Isa::Amx => unsafe { avx512($($argument),*) },
                 // SAFETY: the processor has it.
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => unsafe { avx2($($argument),*) },
+                Isa::Avx2 | Isa::AvxVnni => unsafe { avx2($($argument),*) },
                 _ => $work::<{ cfg!(target_arch = "aarch64") }>($($argument),*),
             }
         }

@@ -41,7 +41,7 @@ impl Tile<'_> {
             Isa::Avx512 | Isa::Avx512Vnni | Isa::Amx => unsafe { avx512::attend(self, block) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { portable::attend_avx2(self, block) },
+            Isa::Avx2 | Isa::AvxVnni => unsafe { portable::attend_avx2(self, block) },
             _ => portable::attend(self, block),
         }
     }

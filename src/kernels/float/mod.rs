@@ -173,7 +173,9 @@ impl<'a> Job<'a> {
             }
             // SAFETY: the processor has it.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { portable::block_avx2::<KIND, BITS>(self, row, count, scratch) },
+            Isa::Avx2 | Isa::AvxVnni => unsafe {
+                portable::block_avx2::<KIND, BITS>(self, row, count, scratch)
+            },
             _ => portable::block::<KIND, BITS>(self, row, count, scratch),
         }
     }

@@ -3,9 +3,9 @@
 
 #![allow(clippy::needless_range_loop)] // as in avx512.rs
 
-use super::avx512::{Words, lanes, load, load_floats, read_groups, store_floats};
+use super::avx512::{lanes, load, load_floats, read_groups, store_floats};
 use super::input::{Form, Rounded, round_avx512};
-use super::{Job, LANES, Task};
+use super::{Job, LANES, Task, Words};
 use crate::kernels::amx::Tiles;
 use crate::kernels::input::X;
 use crate::kernels::matrix::Packed;

@@ -5,16 +5,13 @@
 
 use super::input::{Form, Rounded, UNIT, round_avx512};
 use super::portable::unpack;
-use super::{Job, LANES, Task};
+use super::{Job, LANES, Task, Words};
 use crate::kernels::input::X;
 use crate::kernels::matrix::{Floats, Packed};
 use crate::kernels::threads::Tasks;
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::Arc;
-
-/// A word of each lane.
-pub(super) type Words = [u32; LANES];
 
 /// Rows of the input that are computed at once.
 const TILE: usize = 8;

@@ -3,9 +3,9 @@
 
 #![allow(clippy::needless_range_loop)] // as in avx512.rs
 
-use super::avx512::{Words, load, load_widened, prefetch, store_floats};
+use super::avx512::{load, load_widened, prefetch, store_floats};
 use super::input::{Form, Rounded, round_avx512};
-use super::{Job, LANES};
+use super::{Job, LANES, Words};
 use crate::kernels::input::X;
 use crate::kernels::matrix::{Floats, Packed};
 use crate::kernels::threads::Tasks;

@@ -10,12 +10,16 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_few;
 #[cfg(target_arch = "x86_64")]
 mod avx512_lanes;
 mod input;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use super::input::X;
@@ -28,6 +32,9 @@ use std::sync::Arc;
 
 /// Rows of the matrix that are computed together, one in each lane.
 pub(super) const LANES: usize = 16;
+
+/// A word of each lane.
+type Words = [u32; LANES];
 
 impl Form {
     fn of(w: &Packed) -> Self {
@@ -58,7 +65,9 @@ pub(super) fn tasks<'a>(
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni | Isa::Amx => avx512::tasks(&w, x, job),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Avx512 => portable::tasks_avx2(&w, x, job),
+        Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 => avx2::tasks(isa == Isa::AvxVnni, &w, x, job),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Dotprod => neon::tasks(&w, x, job),
         _ => portable::tasks(&w, x, job),
     }
 }

@@ -1,10 +1,8 @@
 //! Products in integers for any processor: loops over 16 rows of the matrix, which the compiler makes
 //! vectors of.
 
-#[cfg(target_arch = "x86_64")]
-use super::input::round_avx2;
 use super::input::{Form, Rounded, UNIT, round};
-use super::{Job, LANES, Task};
+use super::{Job, LANES, Task, Words};
 use crate::kernels::input::X;
 use crate::kernels::matrix::Packed;
 use crate::kernels::threads::Tasks;
@@ -17,53 +15,17 @@ pub(super) fn tasks<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job
     job(x).tasks(rows)
 }
 
-/// The same compiled for AVX2.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn tasks_avx2<'a>(w: &Packed, x: &X, job: impl FnOnce(Arc<Rounded>) -> Job<'a>) -> Tasks<'a> {
-    let form = Form::of(w);
-    let x = x.rounded((form, [0, 1]), |x| Rounded::rows(x, form, 1, round_avx2));
-    job(x).tasks(|task| {
-        // SAFETY: the caller of this function has seen that the processor has it.
-        unsafe { rows_avx2(task) }
-    })
-}
-
 fn rows(task: Task) {
     const FMA: bool = cfg!(target_arch = "aarch64");
-    match task.job.w.bits {
-        2 => rows_of::<2, FMA>(task),
-        3 => rows_of::<3, FMA>(task),
-        4 => rows_of::<4, FMA>(task),
-        5 => rows_of::<5, FMA>(task),
-        6 => rows_of::<6, FMA>(task),
-        _ => rows_of::<8, FMA>(task),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn rows_avx2(task: Task) {
-    match task.job.w.bits {
-        2 => rows_of::<2, true>(task),
-        3 => rows_of::<3, true>(task),
-        4 => rows_of::<4, true>(task),
-        5 => rows_of::<5, true>(task),
-        6 => rows_of::<6, true>(task),
-        _ => rows_of::<8, true>(task),
-    }
-}
-
-#[inline(always)]
-fn rows_of<const BITS: usize, const FMA: bool>(task: Task) {
     let Task { job, row, count, groups, words } = task;
     read_groups(job, row, count, groups);
-    if BITS == 4 {
-        transpose(job, row, count, words);
-    } else {
-        unpack::<BITS>(job, row, count, words);
-    }
+    let words = lanes(job, row, count, words);
     for m in 0..job.inputs {
-        job.set(m, row, &row_of::<BITS, FMA>(job, m, groups, words)[..count]);
+        let y = match job.w.bits {
+            4 => row_of::<true, FMA>(job, m, groups, words),
+            _ => row_of::<false, FMA>(job, m, groups, words),
+        };
+        job.set(m, row, &y[..count]);
     }
 }
 
@@ -71,6 +33,14 @@ fn rows_of<const BITS: usize, const FMA: bool>(task: Task) {
 #[inline(always)]
 pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) {
     let groups = job.w.columns / job.w.group;
+    if job.w.interleaved {
+        let (scales, _) = out.as_chunks_mut::<LANES>().0.as_chunks_mut();
+        for (group, [scales, biases]) in scales.iter_mut().take(groups).enumerate() {
+            job.scales.read(row * groups + group * LANES, scales);
+            job.biases.read(row * groups + group * LANES, biases);
+        }
+        return;
+    }
     for lane in 0..LANES {
         let start = (row + lane.min(count - 1)) * groups;
         for group in 0..groups {
@@ -81,6 +51,22 @@ pub(super) fn read_groups(job: &Job, row: usize, count: usize, out: &mut [f32]) 
             out[(group * 2 + 1) * LANES + lane] = value[0];
         }
     }
+}
+
+/// The words of all lanes: as they are if eight columns or four are in each, else four.
+#[inline(always)]
+pub(super) fn lanes<'a>(job: &'a Job, row: usize, count: usize, room: &'a mut [u32]) -> &'a [Words] {
+    if job.w.interleaved {
+        return job.w.stripe(row).as_chunks().0;
+    }
+    match job.w.bits {
+        2 => unpack::<2>(job, row, count, room),
+        3 => unpack::<3>(job, row, count, room),
+        5 => unpack::<5>(job, row, count, room),
+        6 => unpack::<6>(job, row, count, room),
+        _ => transpose(job, row, count, room),
+    }
+    room.as_chunks().0
 }
 
 /// The rows' words, each followed by that of the next lane.
@@ -111,27 +97,25 @@ pub(super) fn unpack<const BITS: usize>(job: &Job, row: usize, count: usize, out
     }
 }
 
-/// The results of all lanes for input row `m`.
-#[inline(always)]
-fn row_of<const BITS: usize, const FMA: bool>(
+/// The results of all lanes for input row `m`. `NIBBLES`: a word holds eight columns, else four.
+fn row_of<const NIBBLES: bool, const FMA: bool>(
     job: &Job,
     m: usize,
     groups: &[f32],
-    words: &[u32],
+    words: &[Words],
 ) -> [f32; LANES] {
     let block = job.x.block;
     let blocks = job.w.columns / block;
     let (x, _) = job.x.words[m * job.w.columns / 4..][..job.w.columns / 4].as_chunks::<{ UNIT / 4 }>();
     let scales = &job.x.scales[m * blocks..][..blocks];
-    let words = words.as_chunks::<LANES>().0;
     let groups = groups.as_chunks::<LANES>().0;
     let mut y = [0.0; LANES];
     for (index, x) in x.chunks_exact(block / UNIT).enumerate() {
         let mut sums = [0; LANES];
         for (unit, x) in x.iter().enumerate() {
-            let steps = if BITS == 4 { 4 } else { 8 };
+            let steps = if NIBBLES { 4 } else { 8 };
             let words = &words[(index * block / UNIT + unit) * steps..][..steps];
-            if BITS == 4 {
+            if NIBBLES {
                 for (words, x) in words.iter().zip(x.as_chunks::<2>().0) {
                     add::<0>(&mut sums, words, x[0], 0x0f);
                     add::<4>(&mut sums, words, x[1], 0x0f);
