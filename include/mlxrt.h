@@ -633,8 +633,7 @@ typedef struct mlxrt_stats {
     uint64_t tokens;
     // Seconds spent in steps.
     double step_seconds;
-    // The part of it in which MLX evaluated; on the CPU prefill is evaluated layer by layer and not part
-    // of it.
+    // The part of it in which the model was computed; on a GPU without the time in which its graph was built.
     double evaluation_seconds;
     // Sessions that hold tokens or are in use.
     uint32_t sessions;

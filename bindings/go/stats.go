@@ -15,7 +15,7 @@ type Stats struct {
 	Steps              uint64        // computed; a step has the next token of every answer and a part of the prompts
 	Tokens             uint64        // that the model was run on: Tokens / Steps is how many share a step
 	StepDuration       time.Duration // spent in steps
-	EvaluationDuration time.Duration // the part of it in which MLX evaluated
+	EvaluationDuration time.Duration // the part of it in which the model was computed
 	Sessions           int           // that hold tokens or are in use
 	PrefixEntries      int           // prompts that the prefix cache holds
 	PrefixBytes        uint64        // bytes that it holds

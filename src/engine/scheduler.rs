@@ -481,7 +481,12 @@ impl<'m> Scheduler<'m> {
         let sequences = caches.iter_mut().zip(shares);
         let sequences = sequences.map(|(caches, share)| (&mut caches[..], share.length as i32));
         let mut batch = Batch::new(sequences)?;
-        let hidden = self.model.forward(&input, &mut batch, &pass)?;
+        // On the CPU most models are computed where elsewhere a graph is built.
+        let time = |evaluated: &mut Duration, run: &mut dyn FnMut() -> Result<Array>| match self.on_cpu {
+            true => timed(evaluated, run),
+            false => run(),
+        };
+        let hidden = time(evaluated, &mut || self.model.forward(&input, &mut batch, &pass))?;
         if wanted.is_empty() {
             timed(evaluated, || hidden.eval())?;
             return Ok(Logits::default());
@@ -494,6 +499,7 @@ impl<'m> Scheduler<'m> {
                 ops::expand_dims(&ops::take(&ops::squeeze(&hidden, 0)?, &rows)?, 0)?
             }
         };
-        Logits::read(&self.model.logits(&hidden)?, wanted, evaluated)
+        let logits = time(evaluated, &mut || self.model.logits(&hidden))?;
+        Logits::read(&logits, wanted, evaluated)
     }
 }

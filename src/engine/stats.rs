@@ -30,8 +30,7 @@ pub struct ModelStats {
     pub tokens: u64,
     /// Time in steps.
     pub step_time: Duration,
-    /// The part of it in which MLX evaluated; on the CPU prefill is evaluated layer by layer and not
-    /// part of it.
+    /// The part of it in which the model was computed; on a GPU without the time in which its graph was built.
     pub evaluation_time: Duration,
 }
 

@@ -22,8 +22,7 @@ pub struct mlxrt_stats {
     pub tokens: u64,
     /// Seconds spent in steps.
     pub step_seconds: f64,
-    /// The part of it in which MLX evaluated; on the CPU prefill is evaluated layer by layer and not part
-    /// of it.
+    /// The part of it in which the model was computed; on a GPU without the time in which its graph was built.
     pub evaluation_seconds: f64,
     /// Sessions that hold tokens or are in use.
     pub sessions: u32,

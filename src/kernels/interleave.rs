@@ -7,8 +7,8 @@ use super::isa::Isa;
 use super::matrix::{Floats, Packed, STRIPE, Values};
 use super::threads::{for_each, with_scratch};
 use crate::error::{Error, Result};
-use crate::mlx::Array;
 use crate::mlx::ops::{self, QuantMode, Quantization, Quantized};
+use crate::mlx::{self, Array, LargePages};
 use parking_lot::Mutex;
 
 impl<'a> Weight<'a> {
@@ -29,39 +29,64 @@ pub(super) fn can_interleave(rows: i32, Quantization { bits, mode, .. }: Quantiz
     mode == QuantMode::Affine && [4, 8].contains(&bits) && rows % STRIPE as i32 == 0
 }
 
-/// Interleaves an evaluated array `[.., rows, width]` of a matrix where it lies.
+/// Interleaves an evaluated array `[.., rows, width]` of a matrix, for all who share the array: in memory of its own if
+/// it is large and there is such, else where it lies.
 ///
 /// # Safety
 /// Nothing else uses the array's data meanwhile, or takes them to be in their old order afterwards.
 pub unsafe fn interleave(array: &Array) -> Result<()> {
-    let width = array.dim(-1) as usize * (array.nbytes() / array.size().max(1));
+    let size = array.nbytes() / array.size().max(1);
+    let width = array.dim(-1) as usize * size;
     // SAFETY: the caller's promise.
     let bytes = unsafe { array.bytes_mut() }?;
     let misfit = || Error::Internal(format!("{array:?} cannot be interleaved"));
     if width == 0 || !bytes.len().is_multiple_of(STRIPE * width) {
         return Err(misfit());
     }
-    let size = array.nbytes() / array.size();
-    let stripes: Vec<_> = bytes.chunks_exact_mut(STRIPE * width).map(Mutex::new).collect();
+    let stripe = STRIPE * width;
+    if bytes.len() >= LARGE
+        && let Some(mut memory) = LargePages::new(bytes.len())
+    {
+        // The old memory goes back part by part: both together may be more than there is.
+        let part = PART.next_multiple_of(stripe);
+        for (from, to) in bytes.chunks_mut(part).zip(memory.bytes_mut().chunks_mut(part)) {
+            let stripes: Vec<_> = to.chunks_exact_mut(stripe).map(Mutex::new).collect();
+            for_each(stripes.len(), |index| {
+                transpose(&from[index * stripe..][..stripe], &mut stripes[index].lock(), size);
+            });
+            // SAFETY: the array gets other data before anybody reads these again.
+            unsafe { mlx::forget(from) };
+        }
+        return memory.replace(array);
+    }
+    let stripes: Vec<_> = bytes.chunks_exact_mut(stripe).map(Mutex::new).collect();
     for_each(stripes.len(), |index| {
         let stripe = &mut **stripes[index].lock();
-        with_scratch(0, STRIPE * width / 4, |_, room| {
+        with_scratch(0, stripe.len().div_ceil(4), |_, room| {
             // SAFETY: words are bytes.
             let room = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast(), stripe.len()) };
-            match size {
-                2 => transpose::<2>(stripe, room),
-                _ => transpose::<4>(stripe, room),
-            }
+            room.copy_from_slice(stripe);
+            transpose(room, stripe, size);
         });
     });
     Ok(())
 }
 
-/// Of [`STRIPE`] rows of elements of `SIZE` bytes first each one's first.
-fn transpose<const SIZE: usize>(stripe: &mut [u8], room: &mut [u8]) {
-    room.copy_from_slice(stripe);
-    let (from, _) = room.as_chunks::<SIZE>();
-    let (to, _) = stripe.as_chunks_mut::<SIZE>().0.as_chunks_mut::<STRIPE>();
+/// Bytes that are worth memory of their own, and those that are interleaved before their old memory goes back.
+const LARGE: usize = 1 << 20;
+const PART: usize = 16 << 20;
+
+/// Of [`STRIPE`] rows of elements of `size` bytes first each one's first.
+fn transpose(from: &[u8], to: &mut [u8], size: usize) {
+    match size {
+        2 => transpose_of::<2>(from, to),
+        _ => transpose_of::<4>(from, to),
+    }
+}
+
+fn transpose_of<const SIZE: usize>(from: &[u8], to: &mut [u8]) {
+    let (from, _) = from.as_chunks::<SIZE>();
+    let (to, _) = to.as_chunks_mut::<SIZE>().0.as_chunks_mut::<STRIPE>();
     let width = to.len();
     // So many columns of all rows stay in the first-level cache.
     const BLOCK: usize = 64;

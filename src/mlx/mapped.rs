@@ -35,6 +35,60 @@ impl MappedFile {
     }
 }
 
+/// Memory for an array's data, in large pages where the system has them: those take less work to get, and to find.
+pub struct LargePages {
+    map: memmap2::MmapMut,
+    length: usize,
+}
+
+/// Before the data, whose length MLX puts there.
+const BEFORE: usize = 64;
+
+/// Gives whole pages of these bytes back to the system: what was in them is lost.
+///
+/// # Safety
+/// Nobody reads them any more; whoever owns the memory may free it.
+pub unsafe fn forget(bytes: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 1 << 16;
+        let start = bytes.as_mut_ptr() as usize;
+        let (begin, end) = (start.next_multiple_of(PAGE), (start + bytes.len()) / PAGE * PAGE);
+        if begin < end {
+            // SAFETY: pages that hold nothing but these bytes.
+            unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_DONTNEED) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}
+
+impl LargePages {
+    /// Room for so many bytes, zeros. `None` where the system or MLX has no such memory.
+    pub fn new(length: usize) -> Option<Self> {
+        if !imp::can_map() {
+            return None;
+        }
+        let map = memmap2::MmapMut::map_anon(BEFORE + length).ok()?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Some(LargePages { map, length })
+    }
+
+    /// The bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.map[BEFORE..BEFORE + self.length]
+    }
+
+    /// Makes it the data of an evaluated array of as many bytes, and of all its clones.
+    pub fn replace(self, array: &Array) -> Result<()> {
+        if array.nbytes() != self.length {
+            return Err(Error::Internal(format!("{} bytes are not those of {array:?}", self.length)));
+        }
+        imp::replace(self, array)
+    }
+}
+
 #[cfg(not(target_os = "macos"))]
 mod imp {
     use super::super::{error, sys};
@@ -54,9 +108,15 @@ mod imp {
             owner: *mut c_void,
             release: unsafe extern "C" fn(*mut c_void),
         ) -> c_int;
+        fn shim_replace_data(
+            array: sys::mlx_array,
+            data: *mut c_char,
+            owner: *mut c_void,
+            release: unsafe extern "C" fn(*mut c_void),
+        ) -> c_int;
     }
 
-    fn can_map() -> bool {
+    pub(super) fn can_map() -> bool {
         static CAN: OnceLock<bool> = OnceLock::new();
         // SAFETY: looks at an allocation of its own.
         *CAN.get_or_init(|| unsafe { shim_can_map() })
@@ -83,9 +143,26 @@ mod imp {
     /// A multiple of every page size in use.
     const PAGE: usize = 1 << 16;
 
-    unsafe extern "C" fn release(owner: *mut c_void) {
-        // SAFETY: made by Box::into_raw in `array`; MLX gives it back once.
-        drop(unsafe { Box::from_raw(owner.cast::<Owner>()) });
+    /// # Safety
+    /// `owner` is a `T` from Box::into_raw, which MLX gives back once.
+    unsafe extern "C" fn release<T>(owner: *mut c_void) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(owner.cast::<T>()) });
+    }
+
+    pub(super) fn replace(memory: LargePages, array: &Array) -> Result<()> {
+        let owner = Box::into_raw(Box::new(memory));
+        // SAFETY: the owner lives until `release` is called; its data and the word before are writable.
+        let failed = unsafe {
+            let data = (*owner).bytes_mut().as_mut_ptr();
+            shim_replace_data(array.raw(), data.cast(), owner.cast(), release::<LargePages>) != 0
+        };
+        if failed {
+            // SAFETY: nobody took it.
+            drop(unsafe { Box::from_raw(owner) });
+            return Err(Error::Internal(format!("no memory to give {array:?} other data")));
+        }
+        Ok(())
     }
 
     pub(super) fn array(file: &MappedFile, range: Range<usize>, like: &Array) -> Result<Option<Array>> {
@@ -108,7 +185,7 @@ mod imp {
         // `release` is called.
         Array::make(|out| unsafe {
             let shape_len = shape.len();
-            shim_map_array(out, data.cast(), shape.as_ptr(), shape_len, dtype, owner.cast(), release)
+            shim_map_array(out, data.cast(), shape.as_ptr(), shape_len, dtype, owner.cast(), release::<Owner>)
         })
         .map(Some)
     }
@@ -117,6 +194,14 @@ mod imp {
 #[cfg(target_os = "macos")]
 mod imp {
     use super::*;
+
+    pub(super) fn can_map() -> bool {
+        false
+    }
+
+    pub(super) fn replace(_: LargePages, array: &Array) -> Result<()> {
+        Err(Error::Internal(format!("{array:?} keeps its data")))
+    }
 
     /// Metal's buffers are not plain memory.
     pub(super) fn array(_: &MappedFile, _: Range<usize>, _: &Array) -> Result<Option<Array>> {

@@ -19,7 +19,7 @@ mod sys;
 
 pub use array::{Array, Dtype};
 pub use gradient::{is_tracing, value_and_grad};
-pub use mapped::MappedFile;
+pub use mapped::{LargePages, MappedFile, forget};
 pub use stream::{Device, DeviceInfo, available, default_device, device_info, thread_device, use_device};
 
 use crate::error::Result;

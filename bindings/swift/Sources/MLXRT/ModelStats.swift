@@ -12,7 +12,7 @@ public struct ModelStats: Equatable, Sendable {
     public let tokens: UInt64
     /// Spent in steps.
     public let stepDuration: Duration
-    /// The part of it in which MLX evaluated.
+    /// The part of it in which the model was computed.
     public let evaluationDuration: Duration
     /// Sessions that hold tokens or are in use.
     public let sessions: Int
