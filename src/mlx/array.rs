@@ -181,7 +181,7 @@ impl Array {
 
     /// Evaluates and shows the elements' bytes, row by row, as they lie in memory.
     pub fn with_bytes<T>(&self, show: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if let Some(data) = self.data_in_rows()? {
+        if let Some(data) = self.data_in_rows() {
             // SAFETY: the data holds `nbytes` bytes; only a kernel's target is written to, and nobody else holds that.
             return Ok(show(unsafe { std::slice::from_raw_parts(data, self.nbytes()) }));
         }
@@ -202,7 +202,7 @@ impl Array {
     /// Nothing else uses the data, of which other arrays may have a share, while they are borrowed.
     #[allow(clippy::mut_from_ref)] // an array is a share of data
     pub unsafe fn bytes_mut(&self) -> Result<&mut [u8]> {
-        match self.data_in_rows()? {
+        match self.data_in_rows() {
             // SAFETY: the data holds `nbytes` bytes; the caller's promise.
             Some(data) => Ok(unsafe { std::slice::from_raw_parts_mut(data, self.nbytes()) }),
             None => Err(Error::Internal(format!("{self:?} has no data that lie row by row"))),
@@ -223,24 +223,22 @@ impl Array {
     }
 
     /// The bytes of an evaluated array, if they lie row by row.
-    fn data_in_rows(&self) -> Result<Option<*mut u8>> {
+    fn data_in_rows(&self) -> Option<*mut u8> {
+        // SAFETY: it has data then, and any element is bytes.
+        let data = self.is_in_rows().then(|| unsafe { sys::mlx_array_data_uint8(self.0) }.cast_mut());
+        data.filter(|data| !data.is_null())
+    }
+
+    /// Whether it is evaluated and lies row by row. (The data of a GPU's stay where they are.)
+    pub fn is_in_rows(&self) -> bool {
         let (mut in_rows, mut available) = (false, false);
         // SAFETY: `self.0` is live.
         unsafe {
-            check(sys::_mlx_array_is_available(&mut available, self.0))?;
-            check(sys::_mlx_array_is_row_contiguous(&mut in_rows, self.0))?;
+            sys::_mlx_array_is_available(&mut available, self.0) == 0
+                && sys::_mlx_array_is_row_contiguous(&mut in_rows, self.0) == 0
+                && available
+                && in_rows
         }
-        if !available || !in_rows {
-            return Ok(None);
-        }
-        // SAFETY: it has data, and any element is bytes.
-        let data = unsafe { sys::mlx_array_data_uint8(self.0) }.cast_mut();
-        Ok((!data.is_null()).then_some(data))
-    }
-
-    /// Whether it is evaluated and lies row by row.
-    pub fn is_in_rows(&self) -> bool {
-        self.data_in_rows().is_ok_and(|data| data.is_some())
     }
 
     /// Evaluates and copies all elements out as float32, row by row.
