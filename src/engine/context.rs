@@ -7,7 +7,7 @@ use crate::nn::{Cache, CacheOptions};
 
 /// The most checkpoints that a context keeps.
 const MAX_CHECKPOINTS: usize = 32;
-/// Between two of them, within a long prompt.
+/// Tokens between two of them in the middle of a long prompt.
 const SPARSE: usize = 256;
 
 /// Tokens in order, and the caches of those that the model has seen.

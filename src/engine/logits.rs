@@ -125,6 +125,11 @@ pub(super) fn timed<T>(time: &mut Duration, run: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The same for what evaluates on the CPU, where most models are computed while elsewhere their graph is built.
+pub(super) fn timed_if<T>(evaluates: bool, time: &mut Duration, run: impl FnOnce() -> T) -> T {
+    if evaluates { timed(time, run) } else { run() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

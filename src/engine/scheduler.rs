@@ -6,7 +6,7 @@ use super::Cancel;
 use super::answer::Finish;
 use super::context::Context;
 use super::kv_memory::KvMemory;
-use super::logits::{Logits, Row, Wanted, timed};
+use super::logits::{Logits, Row, Wanted, timed, timed_if};
 use super::options::ServingOptions;
 use super::prefix_cache::PrefixCache;
 use super::prefix_store::PrefixStore;
@@ -481,12 +481,7 @@ impl<'m> Scheduler<'m> {
         let sequences = caches.iter_mut().zip(shares);
         let sequences = sequences.map(|(caches, share)| (&mut caches[..], share.length as i32));
         let mut batch = Batch::new(sequences)?;
-        // On the CPU most models are computed where elsewhere a graph is built.
-        let time = |evaluated: &mut Duration, run: &mut dyn FnMut() -> Result<Array>| match self.on_cpu {
-            true => timed(evaluated, run),
-            false => run(),
-        };
-        let hidden = time(evaluated, &mut || self.model.forward(&input, &mut batch, &pass))?;
+        let hidden = timed_if(self.on_cpu, evaluated, || self.model.forward(&input, &mut batch, &pass))?;
         if wanted.is_empty() {
             timed(evaluated, || hidden.eval())?;
             return Ok(Logits::default());
@@ -499,7 +494,7 @@ impl<'m> Scheduler<'m> {
                 ops::expand_dims(&ops::take(&ops::squeeze(&hidden, 0)?, &rows)?, 0)?
             }
         };
-        let logits = time(evaluated, &mut || self.model.logits(&hidden))?;
+        let logits = timed_if(self.on_cpu, evaluated, || self.model.logits(&hidden))?;
         Logits::read(&logits, wanted, evaluated)
     }
 }

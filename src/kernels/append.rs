@@ -37,7 +37,7 @@ pub fn appends(buffer: &Array, new: &Array) -> Result<bool> {
 
 /// `buffer` `[1, heads, capacity, dim]` with rows `rows` of `new` `[1, length, heads * dim]`, whose heads lie
 /// beside each other, at positions `at..`: in the buffer's own memory if nothing else uses it. Both are
-/// float32. An error if the rows or the positions do not exist.
+/// float32. An error if the rows or the positions do not exist; the buffer is gone then.
 pub fn append(buffer: Array, new: &Array, rows: Range<i32>, at: i32) -> Result<Array> {
     let misfit =
         || Error::Internal(format!("rows {rows:?} of {new:?} cannot be put at position {at} of {buffer:?}"));

@@ -17,7 +17,8 @@ pub fn is_tracing() -> bool {
 }
 
 /// The value of `function` for `inputs`, a scalar, and its gradients by each of them. All are computed when they are
-/// evaluated; the function's operations must have gradients.
+/// evaluated; the function's operations must have gradients. It is called once, on this thread; its error is given
+/// back as it is. Each gradient has the shape and type of its input.
 pub fn value_and_grad(
     function: impl Fn(&[Array]) -> Result<Array>,
     inputs: &[&Array],

@@ -52,7 +52,7 @@ pub fn primitives<K: Kernel, const N: usize>(
 }
 
 /// The array that `kernel` makes of `target`, which is float32: in its memory, without a copy, if nothing else uses it.
-/// The kernel gets it as its output, and `inputs` alone as inputs.
+/// The kernel gets it as its output, and `inputs` alone as inputs. An error costs the target.
 pub fn update<K: Kernel>(kernel: K, target: Array, inputs: &[&Array]) -> Result<Array> {
     let shape = target.shape().to_vec();
     let all: Vec<&Array> = [&target].into_iter().chain(inputs.iter().copied()).collect();
